@@ -1,0 +1,13 @@
+"""How far a run is."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. ``stage``: "scan", "hash", "embed" or "captions"; ``total`` is None while it is unknown."""
+
+    stage: str
+    done: int
+    total: int | None
+    skipped: int = 0
