@@ -10,7 +10,9 @@
     │   ├── CollectionNotFoundError no collection there
     │   ├── LockedError             another writer is at work
     │   ├── ManifestMismatchError   made with another encoder, weights or dim
-    │   └── CorruptShardError       a file of the collection is damaged
+    │   ├── CorruptShardError       a file of the collection is damaged
+    │   ├── FormatVersionError      a newer clipsearch wrote it
+    │   └── StorageError            the collection cannot be written: disk full, read-only
     └── MissingExtraError           an optional package is not installed
 
 Every message says what happened, why, and what to do next, in at most three lines. The front door prints it
@@ -70,6 +72,18 @@ class ManifestMismatchError(DataError):
 
 class CorruptShardError(DataError):
     """A file of the collection is damaged: its size or digest is not what the manifest says."""
+
+
+class FormatVersionError(DataError):
+    """A newer clipsearch wrote the collection; this one does not know the format."""
+
+    exit_code = 2
+
+
+class StorageError(DataError):
+    """The collection cannot be written: the disk is full, read-only or broken. What was committed is kept."""
+
+    exit_code = 1
 
 
 class MissingExtraError(ClipsearchError):

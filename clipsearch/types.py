@@ -4,6 +4,7 @@ Rooms do not know each other; they hand these to the corridors (``flows/``). Arr
 ``SearchResult.ids`` and ``.scores`` cost nothing, ``Hit`` objects are built only when somebody iterates.
 """
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +41,23 @@ class SkipReason(StrEnum):
     PATH_TOO_LONG = "path_too_long"
     IO_ERROR = "io_error"
     NON_FINITE = "non_finite"
+
+
+_REASONS = {
+    errno.ENOENT: SkipReason.VANISHED,
+    errno.ENOTDIR: SkipReason.VANISHED,
+    errno.EACCES: SkipReason.UNREADABLE,
+    errno.EPERM: SkipReason.UNREADABLE,
+    errno.ELOOP: SkipReason.SYMLINK_LOOP,
+    errno.ENAMETOOLONG: SkipReason.PATH_TOO_LONG,
+    errno.EISDIR: SkipReason.NOT_REGULAR_FILE,
+    errno.ENXIO: SkipReason.NOT_REGULAR_FILE,
+}
+
+
+def skip_reason(error: OSError) -> SkipReason:
+    """Return the reason that stands for what the file system said."""
+    return _REASONS.get(error.errno or 0, SkipReason.IO_ERROR)
 
 
 class Verdict(StrEnum):

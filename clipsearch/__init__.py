@@ -1,0 +1,110 @@
+"""Search your pictures with words and with pictures.
+
+    import clipsearch
+
+    with clipsearch.create("indexes/photos") as photos:  # later: clipsearch.open("indexes/photos")
+        photos.index("Pictures")
+        for hit in photos.search("a dog in the snow"):
+            print(hit.rank, hit.score, hit.path)
+
+Importing this package loads nothing heavy: a public name is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from clipsearch.collection import Collection, CollectionStatus, create, open
+    from clipsearch.errors import (
+        ClipsearchError,
+        CollectionNotFoundError,
+        CorruptShardError,
+        DataError,
+        FormatVersionError,
+        InputError,
+        LockedError,
+        ManifestMismatchError,
+        MissingExtraError,
+        QueryImageError,
+        SourceNotFoundError,
+        StorageError,
+        UnknownNameError,
+        WeightsNotFoundError,
+    )
+    from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
+    from clipsearch.flows.ingest import IndexReport
+    from clipsearch.flows.progress import Progress
+    from clipsearch.flows.query import Weighted
+    from clipsearch.types import Hit, SearchResult, Skip, SkipReason, Verdict
+
+_HOMES = {
+    "clipsearch.collection": ("Collection", "CollectionStatus", "create", "open"),
+    "clipsearch.errors": (
+        "ClipsearchError",
+        "CollectionNotFoundError",
+        "CorruptShardError",
+        "DataError",
+        "FormatVersionError",
+        "InputError",
+        "LockedError",
+        "ManifestMismatchError",
+        "MissingExtraError",
+        "QueryImageError",
+        "SourceNotFoundError",
+        "StorageError",
+        "UnknownNameError",
+        "WeightsNotFoundError",
+    ),
+    "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
+    "clipsearch.flows.ingest": ("IndexReport",),
+    "clipsearch.flows.progress": ("Progress",),
+    "clipsearch.flows.query": ("Weighted",),
+    "clipsearch.types": ("Hit", "SearchResult", "Skip", "SkipReason", "Verdict"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ClipsearchError",
+    "Collection",
+    "CollectionNotFoundError",
+    "CollectionStatus",
+    "CorruptShardError",
+    "DataError",
+    "DirectionReport",
+    "EvaluationReport",
+    "FormatVersionError",
+    "Hit",
+    "IndexReport",
+    "InputError",
+    "LockedError",
+    "ManifestMismatchError",
+    "MissingExtraError",
+    "Progress",
+    "QueryImageError",
+    "SearchResult",
+    "Skip",
+    "SkipReason",
+    "SourceNotFoundError",
+    "StorageError",
+    "UnknownNameError",
+    "Verdict",
+    "Weighted",
+    "WeightsNotFoundError",
+    "__version__",
+    "create",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:  # Any: a public name is a class or a function
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

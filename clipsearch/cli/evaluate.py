@@ -1,0 +1,76 @@
+"""``clipsearch evaluate``: how well the model finds pictures by their captions, and captions by their pictures."""
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from clipsearch.cli import options
+from clipsearch.cli.console import Console, is_terminal, terminal_width
+
+if TYPE_CHECKING:
+    from clipsearch import DirectionReport, EvaluationReport
+
+_NAMES = {"text_to_image": "text to image", "image_to_text": "image to text"}
+
+
+@click.command("evaluate", short_help="Measure retrieval on pictures and captions.")
+@click.argument("captions", metavar="CAPTIONS.csv", shell_complete=options.complete_files)
+@options.collection
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.encoder
+@options.common
+def command(
+    console: Console, captions: str, index: str | None, indexes_dir: str, as_json: bool, device: str, runtime: str
+) -> int:
+    """Measure retrieval on pictures and captions.
+
+    CAPTIONS.csv has the columns image and caption. Each caption is asked of all pictures of the collection, and each
+    picture of all captions of the file. R@k is the share of queries whose right answer is among the first k.
+
+    \b
+    clipsearch evaluate captions.csv
+    clipsearch evaluate captions.csv -i photos --json
+    """  # noqa: D301
+    import clipsearch
+    from clipsearch.cli.place import find
+
+    with clipsearch.open(find(index, indexes_dir), device=device, runtime=runtime) as collection:
+        report = collection.evaluate(captions)
+        name = collection.name
+    if report.missing:
+        console.note(_missing(report))
+    if as_json:
+        from clipsearch.present.json_lines import dump
+
+        console.json([dump({"schema": "clipsearch.evaluation/1", "collection": name, **asdict(report)})])
+        return 0
+    console.note(f"{name}: {report.images:,} pictures, {report.captions:,} captions, model {report.model}")
+    console.results(_table(console, report))
+    return 0
+
+
+def _missing(report: "EvaluationReport") -> str:
+    from clipsearch.present.text import count, printable
+
+    names = ", ".join(map(printable, report.missing_names))
+    more = " ..." if report.missing > len(report.missing_names) else ""
+    return f"note: {count(report.missing, 'caption')} left out: the collection has no picture {names}{more}"
+
+
+def _table(console: Console, report: "EvaluationReport") -> list[str]:
+    from clipsearch.present.table import Column, plain, render
+
+    ks = list(report.text_to_image.recall)
+    titles = [*(f"R@{k}" for k in ks), "median rank", "MRR", "queries"]
+    columns = (Column("direction"), *(Column(title, right=True) for title in titles))
+    rows = [_row(name, getattr(report, field), ks) for field, name in _NAMES.items()]
+    if not is_terminal(sys.stdout):
+        return list(plain(columns, rows))
+    return list(render(columns, rows, terminal_width(sys.stdout), console.colour(sys.stdout)))
+
+
+def _row(name: str, direction: "DirectionReport", ks: list[int]) -> list[str]:
+    recall = [f"{direction.recall[k]:.1%}" for k in ks]
+    return [name, *recall, f"{direction.median_rank:g}", f"{direction.mrr:.3f}", f"{direction.queries:,}"]

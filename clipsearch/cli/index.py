@@ -1,0 +1,204 @@
+"""``clipsearch index``: make a collection, or bring it up to date."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clipsearch.cli import options
+from clipsearch.cli.console import Console, binary, is_terminal, terminal_width
+
+if TYPE_CHECKING:
+    from clipsearch import Collection, IndexReport
+
+FINISHED_WITH_SKIPS = 3
+
+
+@click.command("index", short_help="Index pictures, or bring a collection up to date.")
+@click.argument("source", shell_complete=options.complete_files)
+@options.collection
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=options.complete_models,
+    help="The model of a new collection. [default: the best one on this machine]",
+)
+@click.option(
+    "--captions",
+    metavar="FILE",
+    shell_complete=options.complete_files,
+    help="CSV with the columns image and caption: index these texts too.",
+)
+@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
+@click.option("--column", metavar="NAME", help="The column of paths, where SOURCE is a table.")
+@click.option(
+    "--report",
+    metavar="FILE",
+    shell_complete=options.complete_files,
+    help="Write every skipped file with its reason to FILE, as JSON Lines.",
+)
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), show_default="32", help="Pictures the model takes at once."
+)
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=0),
+    show_default="0, one a core",
+    help="Processes that decode pictures.",
+)
+@click.option(
+    "--commit-every",
+    metavar="N",
+    type=click.IntRange(min=1),
+    show_default="1000",
+    help="Save after so many pictures; an interrupted run loses no more than that.",
+)
+@click.option("--wait", is_flag=True, help="Wait while another process writes to the collection.")
+@options.encoder
+@options.common
+def command(
+    console: Console,
+    source: str,
+    index: str | None,
+    indexes_dir: str,
+    model: str | None,
+    report: str | None,
+    device: str,
+    runtime: str,
+    **settings: Any,  # Any: options that go to Collection.index
+) -> int:
+    """Index pictures, or bring a collection up to date.
+
+    SOURCE is a folder, a picture, a tar, a CSV or Parquet table of paths, or - for paths on stdin. Only what is new
+    or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never written to.
+
+    Without -i the collection is called as the folder is: "clipsearch index ./photos" makes indexes/photos.
+    Exit code 3: finished, and some files were skipped; each is named.
+
+    \b
+    clipsearch index ./photos
+    clipsearch index ./photos --captions captions.csv
+    clipsearch index ./photos --model mini -i indexes/small --report skipped.jsonl
+    find . -name '*.jpg' -newer mark -print0 | clipsearch index - -i recent
+    """  # noqa: D301
+    from clipsearch.cli.summary import index_summary, skip_listing
+
+    _check_files(settings["captions"], report)
+    path = _place(source, index, indexes_dir, settings["column"])
+    with _open_or_create(console, path, model, device, runtime) as collection:
+        if index is None:
+            _warn_of_another_root(console, collection, path, source)
+        done = _run(console, collection, source, settings)
+    for note in done.notes:
+        console.note(f"note: {note}")
+    width = terminal_width(sys.stderr) if is_terminal(sys.stderr) else None
+    for line in (*skip_listing(done.skips, report), *index_summary(done, path, width)):
+        console.note(line)
+    console.detail(_stages(done))
+    if report is not None:
+        _write_report(report, done)
+    return FINISHED_WITH_SKIPS if done.skips else 0
+
+
+def _check_files(captions: str | None, report: str | None) -> None:
+    """Refuse at once what would otherwise fail after hours of work."""
+    from clipsearch.errors import InputError, SourceNotFoundError
+
+    if captions is not None and not os.path.isfile(captions):
+        raise SourceNotFoundError(f"There is no caption file {captions}.")
+    if report is not None:
+        folder = os.path.dirname(report) or os.curdir
+        if os.path.isdir(report) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise InputError(f"The report {report} cannot be written. Give a file in a folder that you may write to.")
+
+
+def _place(source: str, index: str | None, home: str, column: str | None) -> str:
+    """Return where the collection is or will be; a source that is not there is refused before anything is made."""
+    from clipsearch.cli.place import to_make
+
+    if source == "-":
+        if is_terminal(sys.stdin):
+            raise click.UsageError("SOURCE - reads paths from stdin, which is a terminal. Pipe them in.")
+        return to_make(index or "stdin", home)
+    from clipsearch.scan import open_source
+
+    name = open_source(source, column=column).name
+    return to_make(index, home) if index is not None else os.path.join(home, name)
+
+
+def _open_or_create(console: Console, path: str, model: str | None, device: str, runtime: str) -> "Collection":
+    import clipsearch
+    from clipsearch.cli.place import is_collection
+
+    if not is_collection(path):
+        collection = clipsearch.create(path, model, device=device, runtime=runtime)
+        if collection.note:
+            console.note(f"note: {collection.note}")
+        return collection
+    collection = clipsearch.open(path, device=device, runtime=runtime)
+    if model is not None:
+        _check_model(collection, path, model)
+    return collection
+
+
+def _check_model(collection: "Collection", path: str, model: str) -> None:
+    """Refuse a model other than the collection's; its embeddings could not be compared with the stored ones."""
+    from clipsearch.embed.card import load_card
+    from clipsearch.errors import ManifestMismatchError
+
+    if load_card(model).name != collection.model:
+        raise ManifestMismatchError(
+            f"{path} was made with the model {collection.model!r}, not {model!r}; one collection has one model.\n"
+            f"Leave out --model, or make another collection: -i NAME --model {model}"
+        )
+
+
+def _warn_of_another_root(console: Console, collection: "Collection", path: str, source: str) -> None:
+    """Say so when a folder joins a collection only because both have the same name."""
+    place = os.path.abspath(source)
+    roots = [root for root, _, _ in collection.status().roots]
+    if roots and not any(_inside(place, root) or _inside(root, place) for root in roots):
+        console.note(f"note: {path} already holds {roots[0]}; {place} is added to it. -i NAME keeps them apart.")
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _run(console: Console, collection: "Collection", source: str, settings: dict[str, Any]) -> "IndexReport":
+    from clipsearch.cli.progress import progress_bar
+
+    names = {"jobs": "workers", "commit_every": "commit_rows", "exclude": "excludes"}
+    given = {names.get(name, name): value for name, value in settings.items() if value is not None}
+    stdin = binary(sys.stdin) if source == "-" else None
+    try:
+        with progress_bar(console) as progress:
+            return collection.index(source, stdin=stdin, progress=progress, **given)
+    except KeyboardInterrupt:
+        raise click.Abort("what is finished is saved. The same command goes on from there.") from None
+
+
+def _stages(done: "IndexReport") -> str:
+    from clipsearch.present.text import duration
+
+    return "time: " + ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in done.stages.items())
+
+
+def _write_report(path: str, done: "IndexReport") -> None:
+    """Write the skipped files beside and rename, so that a reader never finds half a report."""
+    from clipsearch.errors import InputError
+    from clipsearch.present.json_lines import skip_lines
+
+    lines: Sequence[str] = list(skip_lines(done.skips))
+    beside = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+        os.replace(beside, path)
+    except OSError as problem:
+        raise InputError(
+            f"The report {path} cannot be written: {problem.strerror}. The collection is up to date."
+        ) from None

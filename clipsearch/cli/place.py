@@ -1,0 +1,82 @@
+"""Where collections are: their home, and what ``-i`` means.
+
+``-i NAME`` is a collection in the home; ``-i`` with a slash is a path. Without ``-i`` the only collection of the home
+is meant; where there are several, nothing is guessed.
+"""
+
+import os
+
+from clipsearch.errors import CollectionNotFoundError, InputError
+
+_LISTED = 12
+
+
+def is_collection(path: str) -> bool:
+    """Tell whether a folder is a collection, a damaged one included."""
+    return os.path.isfile(os.path.join(path, "CURRENT")) or os.path.isdir(os.path.join(path, "manifests"))
+
+
+def collections_in(home: str) -> list[str]:
+    """Return the names of the collections in a home, sorted."""
+    try:
+        names = os.listdir(home)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as problem:
+        raise InputError(f"The home of collections {home} cannot be read: {problem.strerror}.") from None
+    return sorted(name for name in names if is_collection(os.path.join(home, name)))
+
+
+def find(index: str | None, home: str) -> str:
+    """Return the path of the collection that ``-i`` means, or the only one there is.
+
+    Raises:
+        CollectionNotFoundError: there is none.
+        InputError: there are several and none was named.
+    """
+    if index is not None:
+        return _named(index, home)
+    names = collections_in(home)
+    if not names:
+        raise CollectionNotFoundError(f"There is no collection in {home} yet.\nMake one: clipsearch index FOLDER")
+    if len(names) > 1:
+        raise InputError(f"There are several collections in {home}. Say which with -i: {_listed(names)}")
+    return os.path.join(home, names[0])
+
+
+def _named(index: str, home: str) -> str:
+    path = to_make(index, home)
+    if is_collection(path) or _is_path(index):  # of a path, the collection itself says best what is wrong
+        return path
+    names = collections_in(home)
+    if not names:
+        raise CollectionNotFoundError(
+            f"There is no collection {index!r} in {home}, nor any other.\nMake it: clipsearch index FOLDER -i {index}"
+        )
+    from difflib import get_close_matches
+
+    near = get_close_matches(index, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise CollectionNotFoundError(f"There is no collection {index!r} in {home}.{hint}\nThere are: {_listed(names)}")
+
+
+def to_make(index: str, home: str) -> str:
+    """Return the path that ``-i`` stands for, whether or not there is a collection.
+
+    A name is looked for in the home first; a collection of that name in the current folder is taken too.
+    """
+    if not index:
+        raise InputError("-i is empty. Give the name of a collection, or a path.")
+    in_home = os.path.join(home, index)
+    if _is_path(index) or (not is_collection(in_home) and is_collection(index)):
+        return index
+    return in_home
+
+
+def _is_path(index: str) -> bool:
+    return os.sep in index or index in (os.curdir, os.pardir)
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

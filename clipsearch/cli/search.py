@@ -1,0 +1,247 @@
+"""``clipsearch search``: ask a collection."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from clipsearch.cli import options
+from clipsearch.cli.console import Console, is_terminal, terminal_width
+
+if TYPE_CHECKING:
+    from clipsearch import Collection, SearchResult
+    from clipsearch.cli.query import Asked
+
+NOTHING_FOUND = 1
+
+
+@click.command("search", short_help="Search a collection with words, a picture, or both.")
+@click.argument("query", metavar="QUERY", nargs=-1, shell_complete=options.complete_files)
+@options.collection
+@click.option(
+    "-k", "--count", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="Hits wanted."
+)
+@click.option(
+    "--add",
+    metavar="[W:]PART",
+    multiple=True,
+    shell_complete=options.complete_files,
+    help="Words or a picture's file to add to the query, with a weight W or not; repeatable.",
+)
+@click.option(
+    "--subtract",
+    metavar="[W:]PART",
+    multiple=True,
+    shell_complete=options.complete_files,
+    help="Words or a picture's file to take away from the query; repeatable.",
+)
+@click.option("--text", "force", flag_value="text", help="QUERY is words, even if a file has that name.")
+@click.option("--image", "force", flag_value="image", help="QUERY is a picture's file.")
+@click.option(
+    "--target",
+    type=click.Choice(["image", "text"]),
+    default="image",
+    show_default=True,
+    help="What to find: pictures, or the captions that describe QUERY best.",
+)
+@click.option(
+    "--leave-out-self/--keep-self", help="Leave out pictures that are the very query picture.", show_default=True
+)
+@click.option("-f", "--files", is_flag=True, help="Print paths only, one a line.")
+@click.option("-0", "--null", is_flag=True, help="Print paths only, each with a NUL behind it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON Lines: one object a hit, then one for the whole answer."
+)
+@click.option("--preview", is_flag=True, help="Show the pictures in the terminal.")
+@click.option(
+    "--contact-sheet",
+    metavar="OUT.png",
+    shell_complete=options.complete_files,
+    help="Write a page of the pictures, rank, score and name under each.",
+)
+@click.option("--force", "overwrite", is_flag=True, help="Write OUT.png over a file that is no contact sheet.")
+@options.encoder
+@options.common
+def command(
+    console: Console,
+    query: tuple[str, ...],
+    index: str | None,
+    indexes_dir: str,
+    count: int,
+    add: Sequence[str],
+    subtract: Sequence[str],
+    force: str | None,
+    target: str,
+    leave_out_self: bool,
+    files: bool,
+    null: bool,
+    as_json: bool,
+    preview: bool,
+    contact_sheet: str | None,
+    overwrite: bool,
+    device: str,
+    runtime: str,
+) -> int:
+    """Search a collection with words, a picture, or both.
+
+    QUERY is words, the file of a picture, or - for a picture on stdin. Exit code 1: nothing found.
+
+    \b
+    clipsearch search "two dogs playing in snow"
+    clipsearch search -i photos ./query.jpg
+    clipsearch search "beach" --add "sunset" --subtract people -k 20 --json
+    clipsearch search ./query.jpg --target text
+    clipsearch search "receipts" -0 | xargs -0 cp -t ./receipts
+    """  # noqa: D301
+    start = time.monotonic()
+    form = _form(files, null, as_json, preview)
+    asked, plus, minus = _read_arguments(query, add, subtract, force)
+    if contact_sheet is not None:
+        _check_sheet(contact_sheet, overwrite)
+    with _open(index, indexes_dir, device, runtime) as collection:
+        result = _ask(collection, asked, plus, minus, k=count, target=target, leave_out_self=leave_out_self)
+        console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
+        for note in result.notes:
+            console.note(f"note: {note}")
+        if not len(result):
+            console.note(_nothing(collection, target))
+        if preview or contact_sheet is not None:
+            _show_pictures(console, result, _label(asked, plus, minus), preview, contact_sheet)
+        _emit(console, collection, result, form, (asked, plus, minus))
+    return 0 if len(result) else NOTHING_FOUND
+
+
+Parts = tuple["Asked | None", list["Asked"], list["Asked"]]
+
+
+def _form(files: bool, null: bool, as_json: bool, preview: bool) -> str:
+    if as_json and (files or null):
+        raise click.UsageError("--json and --files or --null exclude each other.", click.get_current_context())
+    if preview and (as_json or files or null):
+        raise click.UsageError("--preview goes with the table only.", click.get_current_context())
+    return "json" if as_json else "null" if null else "files" if files else "table"
+
+
+def _read_arguments(query: Sequence[str], add: Sequence[str], subtract: Sequence[str], force: str | None) -> Parts:
+    from clipsearch.cli.query import read_part, read_query
+
+    ctx = click.get_current_context()
+    if len(query) > 1:
+        raise click.UsageError(f'One query at a time. Put its words in quotes: "{" ".join(query)}"', ctx)
+    if not query and not add:
+        raise click.UsageError("Missing argument 'QUERY': words in quotes, or a picture's file.", ctx)
+    asked = read_query(query[0], force) if query else None
+    return asked, [read_part(part) for part in add], [read_part(part) for part in subtract]
+
+
+def _open(index: str | None, home: str, device: str, runtime: str) -> "Collection":
+    import clipsearch
+    from clipsearch.cli.place import find
+
+    return clipsearch.open(find(index, home), device=device, runtime=runtime)
+
+
+def _ask(
+    collection: "Collection", asked: "Asked | None", plus: Sequence["Asked"], minus: Sequence["Asked"], **how: Any
+) -> "SearchResult":
+    from clipsearch.errors import QueryImageError
+
+    try:
+        result = collection.search(
+            asked.text if asked else None,
+            image=asked.image if asked else None,
+            add=[part.part() for part in plus],
+            subtract=[part.part() for part in minus],
+            **how,
+        )
+        return cast("SearchResult", result)  # one query, one answer
+    except QueryImageError as problem:
+        if asked and asked.guessed:
+            raise QueryImageError(
+                f"{problem}\nTo search for the words {asked.label!r} instead, add --text."
+            ) from problem
+        raise
+
+
+def _nothing(collection: "Collection", target: str) -> str:
+    if target == "text":
+        return f"nothing found: {collection.name} holds no captions. Add some: clipsearch index ... --captions FILE"
+    return f"nothing found: {collection.name} holds no images. Add some: clipsearch index FOLDER -i {collection.name}"
+
+
+def _emit(console: Console, collection: "Collection", result: "SearchResult", form: str, parts: Parts) -> None:
+    """Write the answer to stdout: for a person at a terminal, for a program elsewhere."""
+    if form == "json":
+        console.json(_json_lines(collection, result, parts))
+    elif form == "table":
+        from clipsearch.present.table import hits_plain, hits_table
+
+        if not is_terminal(sys.stdout):
+            console.results(hits_plain(result, os.getcwd()))
+        elif len(result):
+            width = terminal_width(sys.stdout)
+            console.results(hits_table(result, os.getcwd(), width, console.colour(sys.stdout)))
+    else:
+        from clipsearch.present.paths import path_lines
+
+        console.results(path_lines(result, b"\0" if form == "null" else b"\n"), end=b"")
+
+
+def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts) -> list[str]:
+    from clipsearch.present.json_lines import dump, hit_object, result_object
+
+    asked, plus, minus = parts
+    query = asked.label if asked else ""
+    more = {"add": [part.label for part in plus], "subtract": [part.label for part in minus]}
+    whole = result_object(
+        result,
+        query,
+        model=collection.model,
+        collection=collection.name,
+        version=collection.status().version,
+        parts={name: labels for name, labels in more.items() if labels},
+    )
+    return [dump(item) for item in (*(hit_object(hit, query) for hit in result), whole)]
+
+
+def _label(asked: "Asked | None", plus: Sequence["Asked"], minus: Sequence["Asked"]) -> str:
+    """Return the query on one line, as a heading: beach + sunset - people."""
+    parts = [("+", part.label) for part in plus] + [("−", part.label) for part in minus]
+    return " ".join([asked.label if asked else "", *(f"{sign} {label}" for sign, label in parts)]).strip(" +")
+
+
+def _check_sheet(path: str, overwrite: bool) -> None:
+    """Refuse a contact sheet that cannot be written, before any work; never write over somebody's picture unasked."""
+    from clipsearch.errors import InputError
+
+    if not path.lower().endswith(".png"):
+        raise InputError(f"A contact sheet is a PNG, and {path} has another ending. Call it {path}.png")
+    folder = os.path.dirname(path) or os.curdir
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise InputError(f"The contact sheet {path} cannot be written. Give a file in a folder that you may write to.")
+    if os.path.exists(path) and not overwrite:
+        from clipsearch.present.contact_sheet import is_contact_sheet
+
+        if not is_contact_sheet(path):
+            raise InputError(
+                f"{path} is there already and is no contact sheet.\nGive another name, or --force to replace it."
+            )
+
+
+def _show_pictures(console: Console, result: "SearchResult", heading: str, preview: bool, sheet: str | None) -> None:
+    from clipsearch.cli import pictures
+
+    if preview and not console.colour(sys.stdout):
+        console.note("note: --preview needs a terminal with colours.")
+        preview = False
+    if not len(result) or not (preview or sheet):
+        return
+    thumbnails = pictures.thumbnails(result)
+    if sheet is not None:
+        pictures.write_sheet(sheet, thumbnails, heading)
+        console.note(f"contact sheet: {sheet}")
+    if preview:
+        console.results(pictures.preview_lines(thumbnails, terminal_width(sys.stdout)))

@@ -1,0 +1,1 @@
+"""How a tower is executed; the table is ``RUNTIMES`` in ``clipsearch.embed``."""

@@ -1,0 +1,1 @@
+"""Measuring, on arrays only: ranks from embeddings (``ground_truth``), numbers from ranks (``metrics``)."""

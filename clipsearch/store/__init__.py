@@ -1,0 +1,34 @@
+"""Room 4: embeddings and metadata on disk, as Parquet shards under versioned manifests.
+
+    store = Store.create("indexes/photos", {"name": "mini", "fingerprint": "..."}, dim=384)
+    with store.writer() as writer:
+        root = writer.root_id(b"/home/me/photos")
+        writer.commit(images=[ImageRow(id=writer.new_ids(1)[0], root=root, path=b"cat.jpg", ...)])
+    snapshot = store.snapshot()
+    for block in snapshot.blocks("images"): ...
+
+Writers commit whole versions (``writer.py``), readers keep the version they opened (``reader.py``), and any Parquet
+reader can open the shards without this package (``parquet.py``).
+"""
+
+from clipsearch.store.manifest import FileEntry, Manifest, Root
+from clipsearch.store.reader import Snapshot, verify_files
+from clipsearch.store.rows import ImageRow, KnownFile, KnownText, TextRow
+from clipsearch.store.schema import FORMAT_VERSION
+from clipsearch.store.store import Store
+from clipsearch.store.writer import Writer
+
+__all__ = [
+    "FORMAT_VERSION",
+    "FileEntry",
+    "ImageRow",
+    "KnownFile",
+    "KnownText",
+    "Manifest",
+    "Root",
+    "Snapshot",
+    "Store",
+    "TextRow",
+    "Writer",
+    "verify_files",
+]

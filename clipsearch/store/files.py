@@ -1,0 +1,176 @@
+"""Files that are whole or not there: the smallest steps of the commit protocol.
+
+A file is written beside its place as ``.<name>.tmp-<pid>``, synced, and only then given its name. The name of a
+shard is never used twice, so nothing that a reader has mapped into memory is ever changed or cut short (which would
+kill the reader with SIGBUS). Syncing the *directory* makes the name itself survive a power cut.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from clipsearch.errors import DataError, InputError, LockedError, StorageError
+
+FILE_MODE = 0o600  # a collection tells where pictures lie and where they were taken: it is its owner's only
+DIR_MODE = 0o700
+LOCK = ".lock"
+HOLDER = ".lock-holder"
+_TMP = re.compile(r"\..+\.tmp-\d+")
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: str) -> str:
+    """Return the SHA-256 of a file, in hex, reading 1 MiB at a time."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file; what the user may not read is an InputError.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        InputError: it may not be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except PermissionError as problem:
+        raise InputError(
+            f"{path} may not be read by this user.\nAsk its owner, or run as a user who may read it."
+        ) from problem
+
+
+def write_synced(path: str, data: bytes, flags: int = os.O_TRUNC) -> None:
+    """Write a file and wait until its bytes are on the disk. The name is not safe until its folder is synced."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, FILE_MODE)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_dir(path: str) -> None:
+    """Wait until the names in a folder are on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _beside(path: str, data: bytes) -> Iterator[str]:
+    """Write data to a temporary name beside its place; what is left of it is removed, if the disk still lets us."""
+    tmp = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp-{os.getpid()}")
+    try:
+        write_synced(tmp, data)
+        yield tmp
+    finally:
+        with suppress(OSError):
+            os.unlink(tmp)
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Put a file in place in one step, over a former one. The folder is the caller's to sync."""
+    with _beside(path, data) as tmp:
+        os.replace(tmp, path)
+
+
+def link_file(path: str, data: bytes) -> None:
+    """Put a file in place in one step, only where there is none. The folder is the caller's to sync.
+
+    Raises:
+        FileExistsError: the name is taken: another writer was faster.
+    """
+    with _beside(path, data) as tmp:
+        try:
+            os.link(tmp, path)
+        except OSError as problem:
+            if problem.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            # exFAT and some network drives have no hard links. A torn file under the final name is harmless:
+            # CURRENT does not name it yet, and the next writer removes it.
+            write_synced(path, data, os.O_EXCL)
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file name is one that only an unfinished write leaves behind."""
+    return _TMP.fullmatch(name) is not None
+
+
+@contextmanager
+def storage_errors(path: str) -> Iterator[None]:
+    """Translate what the operating system says while a collection is written.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken.
+    """
+    try:
+        yield
+    except OSError as problem:
+        why = "the disk is full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)
+        raise StorageError(
+            f"The collection {path} could not be written: {why}.\n"
+            "Everything committed before is kept. Make room or allow writing there, then run the command again."
+        ) from problem
+
+
+class WriterLock:
+    """The one writer's lock, free again the moment its holder dies. Readers take none."""
+
+    def __init__(self, collection: str) -> None:
+        self._collection = collection
+        self._holder = os.path.join(collection, HOLDER)
+        self._lock: object | None = None
+
+    def acquire(self, wait: bool) -> None:
+        """Take the lock, or wait for it.
+
+        Raises:
+            LockedError: another writer is at work, in this process or in another one.
+        """
+        from filelock import FileLock, Timeout  # 40 ms that a search has no use for
+
+        lock = FileLock(os.path.join(self._collection, LOCK), mode=FILE_MODE, thread_local=False)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout as problem:
+            raise self._refusal() from problem
+        except RuntimeError as problem:  # filelock saw that this very thread holds it: waiting would never end
+            raise self._refusal() from problem
+        self._lock = lock
+        # Only a hint for the message above; the lock itself is the kernel's.
+        with suppress(OSError):
+            replace_file(self._holder, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Give the lock back."""
+        with suppress(OSError):
+            os.unlink(self._holder)
+        if self._lock is not None:
+            self._lock.release()  # pyright: ignore[reportAttributeAccessIssue]
+            self._lock = None
+
+    def _refusal(self) -> DataError:
+        who = "another writer"
+        with suppress(OSError, ValueError):
+            pid = int(read_bytes(self._holder))
+            who = "this process" if pid == os.getpid() else f"process {pid}"
+        return LockedError(
+            f"The collection {self._collection} is being written by {who}.\n"
+            "Wait until it has finished (--wait does so), or stop it; searching goes on meanwhile."
+        )

@@ -1,0 +1,126 @@
+"""Shards as Parquet: the truth of a collection, for DuckDB, pandas and polars as for us.
+
+This is the only module that imports pyarrow, and only writing, or reading a shard without its sidecars, needs it.
+Pages carry checksums; the manifest has a digest of the whole file besides, because a bit flip in the footer can go
+past them.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipsearch.store.schema import COLUMNS, FORMAT_VERSION, REQUIRED, clean_text
+from clipsearch.types import Halves, Ints, display_path
+
+_TYPES: dict[str, pa.DataType] = {
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "float64": pa.float64(),
+    "bytes": pa.binary(),
+    "hash": pa.binary(32),
+    "text": pa.string(),
+    "time": pa.timestamp("us"),
+}
+_DISPLAY = {"images": "path_text", "texts": "source_text"}
+
+
+def schema(kind: str, dim: int, notes: Mapping[str, str]) -> pa.Schema:
+    """Return the Arrow schema of a kind's shards; ``notes`` go into the file's key-value metadata."""
+    columns = [pa.field(name, _TYPES[type_], name not in REQUIRED) for name, type_ in COLUMNS[kind].items()]
+    columns += [
+        pa.field(_DISPLAY[kind], pa.string()),
+        pa.field("indexed_at", pa.timestamp("us", tz="UTC")),
+        pa.field("embedding", pa.list_(pa.field("element", pa.float16(), False), dim), False),
+    ]
+    told = {"format_version": str(FORMAT_VERSION), "kind": kind, "dim": str(dim), **notes}
+    return pa.schema(columns, {f"clipsearch.{name}": text for name, text in told.items()})
+
+
+def encode(
+    kind: str, rows: Sequence[Mapping[str, Any]], embeddings: Halves, notes: Mapping[str, str], now: datetime
+) -> bytes:
+    """Return a shard's bytes.
+
+    Args:
+        kind: "images" or "texts".
+        rows: N rows, column name → value.
+        embeddings: (N, D) float16.
+        notes: key-value metadata of the file.
+        now: the time of the commit, in UTC.
+
+    Raises:
+        ValueError: a value does not fit its column.
+    """
+    target = schema(kind, embeddings.shape[1], notes)
+    values: dict[str, Any] = {
+        name: [_clean(row[name]) for row in rows] if type_ == "text" else [row[name] for row in rows]
+        for name, type_ in COLUMNS[kind].items()
+    }
+    values[_DISPLAY[kind]] = [_display(kind, row) for row in rows]
+    values["indexed_at"] = [now] * len(rows)
+    try:
+        arrays = [pa.array(values[field.name], field.type) for field in target if field.name != "embedding"]
+    except (pa.ArrowException, OverflowError, TypeError) as problem:
+        raise ValueError(f"A row cannot be stored: {problem}") from problem
+    arrays.append(
+        pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), type=target.field("embedding").type)
+    )
+    return _write(pa.Table.from_arrays(arrays, schema=target))
+
+
+def encode_ids(ids: Ints) -> bytes:
+    """Return a file of one column, ``id``."""
+    return _write(pa.table({"id": pa.array(ids, pa.int64())}))
+
+
+def decode(kind: str, data: bytes) -> tuple[list[dict[str, Any]], Halves]:
+    """Return the rows of a shard (column name → value) and their embeddings (N, D) float16.
+
+    Raises:
+        ValueError: it is no such shard.
+    """
+    table = _read(data)
+    embedding = table.column("embedding").combine_chunks()
+    embeddings = embedding.flatten().to_numpy(zero_copy_only=False).reshape(len(table), embedding.type.list_size)
+    columns = list(COLUMNS[kind])
+    missing = {name: None for name in columns if name not in table.column_names}  # a column added since
+    rows = table.select([name for name in columns if name not in missing]).to_pylist()
+    return [{**missing, **row} for row in rows], embeddings
+
+
+def decode_ids(data: bytes) -> Ints:
+    """Return the ids (N,) of a file that ``encode_ids`` made.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    return _read(data).column("id").to_numpy().astype(np.int64)
+
+
+def _write(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    # Dictionaries pay for short repeated texts only; for embeddings they cost time and save nothing.
+    repeated = [name for name in ("format", "camera", "lens", "source_text") if name in table.column_names]
+    options: dict[str, Any] = {"use_dictionary": repeated}  # Any: its stub says bool, its documentation bool or list
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True, **options)
+    return buffer.getvalue()
+
+
+def _read(data: bytes) -> pa.Table:
+    try:
+        return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as problem:  # pyarrow reports a bad page as OSError
+        raise ValueError(str(problem)) from problem
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean_text(text)
+
+
+def _display(kind: str, row: Mapping[str, Any]) -> str:
+    return display_path(row["path"], row["member"]) if kind == "images" else display_path(row["source"])

@@ -1,0 +1,277 @@
+"""Read one version of a collection.
+
+A ``Snapshot`` is a manifest and the files it names, all of them immutable: it goes on answering from its version
+whatever a writer does meanwhile, any number of threads may share it, and no lock is taken. Files are opened when
+they are first asked for, and shared between snapshots of one ``Store``: after a commit only what is new is opened.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from clipsearch.errors import CorruptShardError
+from clipsearch.store import roots
+from clipsearch.store.codec import bytes_from_json
+from clipsearch.store.files import read_bytes, sha256, sha256_of_file
+from clipsearch.store.manifest import FileEntry, Manifest
+from clipsearch.store.rows import KnownFile, KnownText
+from clipsearch.store.schema import KINDS, RESTORE
+from clipsearch.store.sidecar import ShardData
+from clipsearch.types import EmbeddingBlock, Halves, Ints, Skip, SkipReason
+
+_FILE_COLUMNS = ("id", "root", "path", "member", "size", "mtime_ns", "ctime_ns", "content_hash")
+
+
+def _has_size(path: str, entry: FileEntry) -> bool:
+    try:
+        return os.stat(os.path.join(path, entry.name)).st_size == entry.bytes
+    except OSError:
+        return False
+
+
+def _check_size(path: str, entry: FileEntry) -> None:
+    if not _has_size(path, entry):
+        raise CorruptShardError(
+            f"{os.path.join(path, entry.name)} is missing or has not the {entry.bytes:,} bytes that were written.\n"
+            f"{RESTORE}"
+        )
+
+
+def _read_checked(path: str, entry: FileEntry) -> bytes:
+    """Return a file's content after a look at its digest."""
+    where = os.path.join(path, entry.name)
+    try:
+        data = read_bytes(where)
+    except OSError as problem:
+        raise CorruptShardError(f"{where} cannot be read: {problem}.\n{RESTORE}") from problem
+    if sha256(data) != entry.sha256:
+        raise CorruptShardError(f"{where} is not what was written: its digest differs.\n{RESTORE}")
+    return data
+
+
+class _Shard:
+    """A shard of images or texts, opened on demand: by its sidecars, or by its Parquet where one is missing."""
+
+    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry]) -> None:
+        _check_size(path, entry)
+        self._path, self._entry = path, entry
+        self._by_sidecars = len(sidecars) > 0 and all(_has_size(path, sidecar) for sidecar in sidecars)
+        self._data: ShardData | None = None
+
+    @property
+    def data(self) -> ShardData:
+        """Open the shard. Two threads may both do so once; one of the two results is kept."""
+        data = self._data
+        if data is None:
+            data = self._data = self._open()
+        return data
+
+    def close(self) -> None:
+        """Let go of what is mapped; arrays that were handed out stay valid."""
+        self._data = None
+
+    def _open(self) -> ShardData:
+        if self._by_sidecars:
+            stem = os.path.splitext(os.path.basename(self._entry.name))[0]
+            try:
+                data = ShardData.map_files(self._entry.kind, os.path.join(self._path, "sidecars", stem))
+                if len(data.ids) == self._entry.rows:
+                    return data
+            except (OSError, ValueError):
+                pass  # the Parquet file still has it all
+        return self._open_parquet()
+
+    def _open_parquet(self) -> ShardData:
+        from clipsearch.store import parquet
+
+        raw = _read_checked(self._path, self._entry)
+        try:
+            rows, embeddings = parquet.decode(self._entry.kind, raw)
+        except (ValueError, KeyError) as problem:
+            raise CorruptShardError(f"{self._entry.name} cannot be read: {problem}.\n{RESTORE}") from problem
+        return ShardData.from_rows(self._entry.kind, rows, embeddings)
+
+
+class _Deleted:
+    """A file of deleted ids, opened on demand."""
+
+    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry]) -> None:
+        _check_size(path, entry)
+        self._path, self._entry, self._sidecars = path, entry, sidecars
+
+    def ids(self) -> Ints:
+        """Return the ids (n,)."""
+        for sidecar in self._sidecars:
+            try:
+                ids = np.load(os.path.join(self._path, sidecar.name), allow_pickle=False)
+            except (OSError, ValueError):
+                continue
+            if len(ids) == self._entry.rows:
+                return ids
+        from clipsearch.store import parquet
+
+        try:
+            return parquet.decode_ids(_read_checked(self._path, self._entry))
+        except (ValueError, KeyError) as problem:
+            raise CorruptShardError(f"{self._entry.name} cannot be read: {problem}.\n{RESTORE}") from problem
+
+
+Opened = MutableMapping[str, Any]  # file name → _Shard or _Deleted; Any keeps those two private
+
+
+class Snapshot:
+    """One version of a collection, immutable and safe to share between threads."""
+
+    def __init__(self, path: str, manifest: Manifest, opened: Opened | None = None) -> None:
+        """Look at the size of every file that ``opened`` does not hold yet.
+
+        Raises:
+            CorruptShardError: a file is missing or has another size. A sidecar may: it is derived.
+        """
+        self.path = path
+        self.manifest = manifest
+        self.version = manifest.version
+        self._shards: dict[str, list[_Shard]] = {kind: [] for kind in KINDS}
+        self._deleted_files: list[_Deleted] = []
+        self._deleted: Ints | None = None
+        self._open_files({} if opened is None else opened)
+
+    def _open_files(self, opened: Opened) -> None:
+        sidecars: dict[str | None, list[FileEntry]] = {}
+        for entry in self.manifest.files:
+            if entry.kind == "sidecar":
+                sidecars.setdefault(entry.of, []).append(entry)
+        for entry in self.manifest.files:
+            if entry.kind == "skipped":
+                _check_size(self.path, entry)
+            elif entry.kind != "sidecar" and entry.name not in opened:
+                make = _Deleted if entry.kind == "deleted" else _Shard
+                opened[entry.name] = make(self.path, entry, sidecars.get(entry.name, ()))
+            if entry.kind in self._shards:
+                self._shards[entry.kind].append(opened[entry.name])
+            elif entry.kind == "deleted":
+                self._deleted_files.append(opened[entry.name])
+
+    def count(self, kind: str) -> int:
+        """Return how many live rows there are of a kind, "images" or "texts" (or "deleted" ones)."""
+        return self.manifest.counts[kind]
+
+    def blocks(self, kind: str = "images") -> Iterator[EmbeddingBlock]:
+        """Yield ids and float16 embeddings as stored, dead rows too, memory-mapped, oldest shard first."""
+        for shard in self._shards[kind]:
+            data = shard.data
+            yield EmbeddingBlock(data.ids, data.embeddings)
+
+    def deleted_ids(self) -> Ints:
+        """Return the ids (n,) of rows that are gone, ascending."""
+        if self._deleted is None:
+            parts = [file.ids() for file in self._deleted_files]
+            self._deleted = np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
+        return self._deleted
+
+    def rows(self, kind: str, ids: Sequence[int] | Ints) -> list[dict[str, Any]]:
+        """Return the metadata of rows, live or dead, in the order asked for.
+
+        Each is a dictionary of the kind's columns (``schema.COLUMNS``): paths as bytes, ``taken`` as datetime,
+        None where there is none.
+
+        Raises:
+            KeyError: no row has such an id.
+        """
+        return [data.row(position) for data, position in self._locate(kind, ids)]
+
+    def embeddings(self, kind: str, ids: Sequence[int] | Ints) -> Halves:
+        """Return the embeddings (n, D) float16 of rows, live or dead, in the order asked for.
+
+        Raises:
+            KeyError: no row has such an id.
+        """
+        result = np.empty((len(ids), self.manifest.dim), dtype=np.float16)
+        for n, (data, position) in enumerate(self._locate(kind, ids)):
+            result[n] = data.embeddings[position]
+        return result
+
+    def contains(self, kind: str, ids: Sequence[int] | Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Tell for each id (n,) whether a row of this kind, live or dead, has it: (n,) bool."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        found = np.zeros(len(wanted), dtype=bool)
+        for shard in self._shards[kind]:
+            found |= np.isin(wanted, shard.data.ids)
+        return found
+
+    def known_files(self) -> Iterator[KnownFile]:
+        """Yield all live images, oldest shard first; one shard's chunk of rows is in memory at a time."""
+        for row in self._live("images", _FILE_COLUMNS):
+            yield KnownFile(*row.values())
+
+    def captions(self) -> Iterator[KnownText]:
+        """Yield all live texts, oldest shard first."""
+        for row in self._live("texts", ("id", "image_id", "source", "text")):
+            yield KnownText(*row.values())
+
+    def skipped(self) -> list[Skip]:
+        """Return the files that the last run left out."""
+        skips: list[Skip] = []
+        for entry in self.manifest.files_of("skipped"):
+            for line in _read_checked(self.path, entry).splitlines():
+                row = json.loads(line)
+                member = None if row["member"] is None else bytes_from_json(row["member"])
+                skips.append(Skip(bytes_from_json(row["path"]), SkipReason(row["reason"]), row["detail"], member))
+        return skips
+
+    def root_path(self, root_id: int) -> bytes:
+        """Return where a root is now: where it lies as seen from the collection if it is there, else where it was.
+
+        Raises:
+            KeyError: no root has such an id.
+        """
+        return roots.place_of(self.path, {root.id: root for root in self.manifest.roots}[root_id])
+
+    def close(self) -> None:
+        """Let go of memory maps; asking again maps again."""
+        for shards in self._shards.values():
+            for shard in shards:
+                shard.close()
+
+    def _live(self, kind: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        deleted = self.deleted_ids()
+        for shard in self._shards[kind]:
+            data = shard.data
+            alive = ~np.isin(data.ids, deleted, assume_unique=True) if len(deleted) else None
+            for n, row in enumerate(data.walk(columns)):
+                if alive is None or alive[n]:
+                    yield row
+
+    def _locate(self, kind: str, ids: Sequence[int] | Ints) -> list[tuple[ShardData, int]]:
+        """Return the shard and the position in it of each id."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        found: list[tuple[ShardData, int] | None] = [None] * len(wanted)
+        left = len(wanted)
+        for shard in reversed(self._shards[kind]):
+            if not left:
+                break
+            data = shard.data
+            positions = np.minimum(np.searchsorted(data.ids, wanted), len(data.ids) - 1)
+            for n in np.flatnonzero(data.ids[positions] == wanted):
+                left -= found[n] is None
+                found[n] = (data, int(positions[n]))
+        if left:
+            missing = [int(id_) for id_, place in zip(wanted, found, strict=True) if place is None]
+            raise KeyError(f"No row of {kind} has the id {missing[0]}.")
+        return [place for place in found if place is not None]
+
+
+def verify_files(snapshot: Snapshot) -> list[str]:
+    """Read every file of a version and return the names of those that are missing or not what was written."""
+    damaged: list[str] = []
+    for entry in snapshot.manifest.files:
+        try:
+            whole = sha256_of_file(os.path.join(snapshot.path, entry.name)) == entry.sha256
+        except OSError:
+            whole = False
+        if not whole:
+            damaged.append(entry.name)
+    return damaged

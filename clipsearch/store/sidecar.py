@@ -1,0 +1,125 @@
+"""Sidecars: a shard once more, in a form that a search can use as it lies on the disk.
+
+Parquet is the truth, for any tool to read; opening it costs an import of pyarrow and a decompression. So each shard
+has three files beside it, derived from it, read with numpy and json alone:
+
+- ``.emb.npy``   embeddings (N, D) float16, memory-mapped, in the order of
+- ``.ids.npy``   int64 (2N + 1,): N ascending row ids, then N + 1 byte offsets into
+- ``.rows``      one JSON object a line with the other columns; None is left out
+
+A missing one is no damage: the same bytes are made again from the shard, in memory.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.errors import CorruptShardError
+from clipsearch.store.codec import decode_value, dumps, encode_value
+from clipsearch.store.schema import COLUMNS
+from clipsearch.types import Halves, Ints
+
+SUFFIXES = (".emb.npy", ".ids.npy", ".rows")
+_CHUNK = 1000  # rows parsed at once by a walk over all rows
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """Return an array as the bytes of an .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def encode(kind: str, rows: Sequence[Mapping[str, Any]], embeddings: Halves) -> dict[str, bytes]:
+    """Return the three sidecars of a shard, by suffix.
+
+    Args:
+        kind: "images" or "texts".
+        rows: N rows, ids ascending, column name → value.
+        embeddings: (N, D) float16.
+    """
+    types = COLUMNS[kind]
+    lines = [
+        dumps({name: encode_value(type_, row[name]) for name, type_ in types.items() if row[name] is not None}) + b"\n"
+        for row in rows
+    ]
+    ids = np.array([row["id"] for row in rows], dtype=np.int64)
+    offsets = np.cumsum([0, *map(len, lines)], dtype=np.int64)
+    return {
+        ".emb.npy": npy_bytes(embeddings),
+        ".ids.npy": npy_bytes(np.concatenate([ids, offsets])),
+        ".rows": b"".join(lines),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ShardData:
+    """An open shard: ids (N,) int64 ascending, offsets (N + 1,), raw JSON lines, embeddings (N, D) float16."""
+
+    kind: str
+    stem: str
+    ids: Ints
+    offsets: Ints
+    raw: NDArray[np.uint8]
+    embeddings: Halves
+
+    @classmethod
+    def map_files(cls, kind: str, stem: str) -> "ShardData":
+        """Map the sidecars ``<stem>.emb.npy`` ... into memory.
+
+        Raises:
+            OSError: one cannot be opened.
+            ValueError: one is no array, or they do not fit each other.
+        """
+        embeddings = np.load(f"{stem}.emb.npy", mmap_mode="r", allow_pickle=False)
+        numbers = np.load(f"{stem}.ids.npy", mmap_mode="r", allow_pickle=False)
+        return cls._of(kind, stem, numbers, np.memmap(f"{stem}.rows", dtype=np.uint8, mode="r"), embeddings)
+
+    @classmethod
+    def from_rows(cls, kind: str, rows: Sequence[Mapping[str, Any]], embeddings: Halves) -> "ShardData":
+        """Make the same in memory, from a shard's own rows."""
+        parts = encode(kind, rows, embeddings)
+        numbers = np.load(io.BytesIO(parts[".ids.npy"]), allow_pickle=False)
+        return cls._of(kind, "", numbers, np.frombuffer(parts[".rows"], dtype=np.uint8), embeddings)
+
+    @classmethod
+    def _of(cls, kind: str, stem: str, numbers: Ints, raw: NDArray[np.uint8], embeddings: Halves) -> "ShardData":
+        n = len(numbers) // 2
+        # np.asarray: a plain view, without np.memmap's bookkeeping at each slice; it keeps the map alive
+        ids, offsets = np.asarray(numbers[:n]), np.asarray(numbers[n:])
+        if len(embeddings) != n or len(offsets) != n + 1 or offsets[-1] != len(raw):
+            raise ValueError("the sidecars do not fit each other")
+        return cls(kind, stem, ids, offsets, np.asarray(raw), np.asarray(embeddings))
+
+    def row(self, position: int) -> dict[str, Any]:
+        """Return all columns of one row but its embedding."""
+        line = self.raw[self.offsets[position] : self.offsets[position + 1]].tobytes()
+        return self._decoded(self._parsed(line), COLUMNS[self.kind])
+
+    def walk(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield some columns of all rows, parsing a chunk at a time."""
+        types = {name: COLUMNS[self.kind][name] for name in columns}
+        for start in range(0, len(self.ids), _CHUNK):
+            stop = min(start + _CHUNK, len(self.ids))
+            lines = self.raw[self.offsets[start] : self.offsets[stop]].tobytes()
+            # one call of the parser for the chunk: no newline stands inside a JSON line
+            for row in self._parsed(b"[" + lines[:-1].replace(b"\n", b",") + b"]"):
+                yield self._decoded(row, types)
+
+    def _parsed(self, text: bytes) -> Any:  # Any: what json.loads returns
+        try:
+            return json.loads(text)
+        except ValueError as problem:
+            raise CorruptShardError(
+                f"The sidecar {self.stem}.rows is damaged: {problem}.\n"
+                f"Delete {self.stem}.*: they are derived, and the shard is read in their place."
+            ) from problem
+
+    @staticmethod
+    def _decoded(row: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
+        return {name: decode_value(type_, row.get(name)) for name, type_ in types.items()}

@@ -1,0 +1,167 @@
+"""A collection's folder: make it, open it, hand out its reader and its writer."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from clipsearch.errors import InputError
+from clipsearch.store.files import DIR_MODE, HOLDER, LOCK, WriterLock, is_temporary, storage_errors, sync_dir
+from clipsearch.store.manifest import CURRENT, Manifest, has_versions, publish, read_current, read_pointer
+from clipsearch.store.reader import Opened, Snapshot
+from clipsearch.store.schema import FORMAT_VERSION
+from clipsearch.store.writer import FOLDERS, Writer, remove_leftovers
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+class Store:
+    """A collection on disk. Reading takes no lock and writes nothing; one writer at a time."""
+
+    def __init__(self, path: str) -> None:
+        """Use ``create`` or ``open``."""
+        self.path = path
+        self._guard = threading.Lock()
+        self._pointer: bytes | None = None
+        self._snapshot: Snapshot | None = None
+        self._opened: Opened = {}
+
+    @classmethod
+    def create(cls, path: Path, encoder: Mapping[str, Any], dim: int) -> "Store":
+        """Make an empty collection.
+
+        Args:
+            path: the folder to make; its parents are made too.
+            encoder: what is to be known of the encoder, as JSON values; "name" goes into every shard too.
+            dim: numbers in an embedding.
+
+        Raises:
+            InputError: there is a collection already, or a folder with something else in it.
+            StorageError: the folder cannot be written.
+        """
+        where = _absolute(path)
+        if dim < 1:
+            raise ValueError(f"dim is {dim}; an embedding has at least 1 number.")
+        with storage_errors(where):
+            _refuse_other_content(where)
+            os.makedirs(os.path.dirname(where), exist_ok=True)
+            os.makedirs(where, DIR_MODE, exist_ok=True)
+            with _locked(where, wait=False):
+                _refuse_other_content(where)  # another process may have been at it
+                _make(where, _first_manifest(encoder, dim))
+        return cls(where)
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Open a collection and look at the sizes of its files.
+
+        Raises:
+            CollectionNotFoundError: there is none.
+            CorruptShardError: a file is damaged.
+            FormatVersionError: a newer clipsearch wrote it.
+        """
+        store = cls(_absolute(path))
+        store.snapshot()
+        return store
+
+    def snapshot(self) -> Snapshot:
+        """Return the newest committed version; the same object while there is no newer one.
+
+        Raises:
+            CollectionNotFoundError: the collection is gone.
+            CorruptShardError: a file is damaged.
+        """
+        with self._guard:
+            if self._snapshot is None or read_pointer(self.path) != self._pointer:
+                pointer, manifest = read_current(self.path)
+                self._snapshot = Snapshot(self.path, manifest, self._opened)
+                self._pointer = pointer
+            return self._snapshot
+
+    @contextmanager
+    def writer(self, wait: bool = False) -> Iterator[Writer]:
+        """Be the one writer for the length of a ``with`` block; what a dead writer left is removed first.
+
+        Args:
+            wait: wait for another writer instead of raising.
+
+        Raises:
+            LockedError: another writer is at work.
+            StorageError: the collection cannot be written.
+        """
+        read_current(self.path)  # before a lock file is made where there is no collection
+        with storage_errors(self.path):
+            lock = _locked(self.path, wait)
+            lock.__enter__()
+        try:
+            with storage_errors(self.path):
+                writer = Writer(self.path, self.snapshot)
+            try:
+                yield writer
+            finally:
+                writer.close()
+        finally:
+            lock.__exit__(None, None, None)
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(os.fsdecode(path))
+
+
+@contextmanager
+def _locked(path: str, wait: bool) -> Iterator[None]:
+    lock = WriterLock(path)
+    lock.acquire(wait)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_other_content(path: str) -> None:
+    """Allow a folder that is not there, is empty, or holds what a killed ``create`` left; nothing else."""
+    if not os.path.lexists(path):
+        return
+    if not os.path.isdir(path):
+        raise InputError(f"{path} is a file; a collection is a folder. Choose another name.")
+    if read_pointer(path) is not None or has_versions(path):
+        raise InputError(f"There is a collection at {path} already.\nOpen it, or choose another name.")
+    ours = {*FOLDERS, LOCK, HOLDER, CURRENT}
+    other = [name for name in sorted(os.listdir(path)) if name not in ours and not is_temporary(name)]
+    if other:
+        raise InputError(
+            f"The folder {path} holds something else ({other[0]!r}).\n"
+            "Choose a name for the collection that is not taken."
+        )
+
+
+def _first_manifest(encoder: Mapping[str, Any], dim: int) -> Manifest:
+    try:
+        described = json.loads(json.dumps(dict(encoder), allow_nan=False))
+    except TypeError as problem:
+        raise ValueError(f"The encoder's description is not JSON: {problem}") from problem
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Manifest(
+        version=1,
+        format_version=FORMAT_VERSION,
+        encoder=described,
+        dim=dim,
+        next_id=0,
+        roots=(),
+        files=(),
+        counts={"images": 0, "texts": 0, "deleted": 0},
+        created=now,
+        committed=now,
+        previous=None,
+    )
+
+
+def _make(path: str, manifest: Manifest) -> None:
+    remove_leftovers(path, 0)
+    for folder in FOLDERS:
+        os.makedirs(os.path.join(path, folder), DIR_MODE, exist_ok=True)
+    publish(path, manifest)
+    sync_dir(os.path.dirname(path))

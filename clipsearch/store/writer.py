@@ -1,0 +1,225 @@
+"""Write to a collection: one commit, one new manifest version, whole or not at all.
+
+The order is what makes it safe, at any kill and at a power cut:
+
+1. all new files are made in memory, so a row that does not fit stops the commit before anything is written;
+2. each is written beside its place, synced and renamed to a name never used before; then its folder is synced;
+3. the manifest that names them is put in place by a hard link, which fails if the version exists: two writers can
+   never both win;
+4. ``CURRENT`` is replaced. From here on readers see the new version, and only now does ``commit`` return.
+
+Whatever a dead writer left has a version number above ``CURRENT``'s or a temporary name. The next writer removes
+it, under the lock, *before* it writes: so a file of version v on the disk, v not above ``CURRENT``, was committed.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from clipsearch.errors import LockedError
+from clipsearch.store import plan, roots
+from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, storage_errors, sync_dir
+from clipsearch.store.manifest import MANIFESTS, Manifest, publish, read_current
+from clipsearch.store.reader import Snapshot
+from clipsearch.store.rows import ImageRow, TextRow
+from clipsearch.types import Ints, Skip
+
+FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped")
+_VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
+
+
+def remove_leftovers(path: str, version: int) -> None:
+    """Remove what dead writers left behind; the caller holds the lock.
+
+    Args:
+        path: the collection.
+        version: the version in force; 0 where there is none yet.
+    """
+    for folder in ("", *FOLDERS):
+        where = os.path.join(path, folder)
+        for name in os.listdir(where) if os.path.isdir(where) else ():
+            match = _VERSIONED.fullmatch(name) if folder else None
+            if is_temporary(name) or (match is not None and int(match[1]) > version):
+                os.unlink(os.path.join(where, name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A commit that raised: did it take effect?"""
+
+    version: int
+    ids: tuple[Ints, Ints]
+
+
+class Writer:
+    """The one writer of a collection; made by ``Store.writer``, which holds the lock for it."""
+
+    def __init__(self, path: str, snapshot: Callable[[], Snapshot]) -> None:
+        self.path = path
+        self._snapshot = snapshot
+        self._failed: _Attempt | None = None
+        self._closed = False
+        self._start()
+        self._next_id = self.manifest.next_id
+        self._roots = list(self.manifest.roots)
+
+    def root_id(self, absolute: bytes) -> int:
+        """Return the id of a folder, given by its absolute path; a new one is stored with the next commit.
+
+        Raises:
+            ValueError: the path is not absolute.
+        """
+        if not os.path.isabs(absolute):
+            raise ValueError(f"A root is given by its absolute path, not as {absolute!r}.")
+        absolute = os.path.normpath(absolute)
+        root = roots.find(self.path, self._roots, absolute)
+        if root is None:
+            root = roots.new_root(self.path, self._roots, absolute)
+            self._roots.append(root)
+        return root.id
+
+    def new_ids(self, n: int) -> range:
+        """Return ``n`` row ids that no committed row has or had."""
+        ids = range(self._next_id, self._next_id + n)
+        self._next_id += n
+        return ids
+
+    def commit(
+        self,
+        images: Sequence[ImageRow] = (),
+        texts: Sequence[TextRow] = (),
+        deleted: Sequence[int] = (),
+        skipped: Sequence[Skip] | None = None,
+    ) -> Manifest:
+        """Make one new version of the collection, and return its manifest once it is safe on the disk.
+
+        Args:
+            images: new images.
+            texts: new texts.
+            deleted: ids of rows, images or texts, that are gone; one that is gone already is passed over.
+            skipped: the files that this run left out, in place of the list stored before; None keeps that list.
+
+        Raises:
+            ValueError: a row does not fit (shape, NaN, an id that is stored already or was never given out).
+            StorageError: the disk is full or cannot be written; the version before stays in force. (If the very
+                last step failed, the new one may be; the same commit given again then does nothing.)
+        """
+        if self._closed:
+            raise ValueError("The writer is closed: its lock was given back.")
+        ids = (_ids(images), _ids(texts))
+        with storage_errors(self.path):
+            if self._took_effect(ids):
+                return self.manifest
+            naming = plan.Naming(self.manifest.version + 1, secrets.token_hex(4), datetime.now(UTC))
+            self._check_ids(np.concatenate(ids))
+            if not {row.root for row in images} <= {root.id for root in self._roots}:
+                raise ValueError("An image's root is unknown; take it from root_id.")
+            gone = self._newly_deleted(deleted, np.concatenate(ids))
+            encoder = str(self.manifest.encoder.get("name", ""))
+            files = [
+                *plan.shard("images", images, self.manifest.dim, naming, encoder),
+                *plan.shard("texts", texts, self.manifest.dim, naming, encoder),
+                *plan.deleted(gone, naming),
+                *plan.skipped(skipped or (), naming),
+            ]
+            if not files and (skipped is None or not self.manifest.files_of("skipped")):
+                return self.manifest
+            manifest = self._next_manifest(files, ids, gone, naming, keeps_skipped=skipped is None)
+            self._failed = _Attempt(manifest.version, ids)
+            self._write(files, manifest)
+        self._failed = None
+        self.manifest = manifest
+        return manifest
+
+    def close(self) -> None:
+        """Refuse any further commit."""
+        self._closed = True
+
+    def _start(self) -> None:
+        """Take up the version in force and clear away what dead writers left."""
+        self.manifest: Manifest = read_current(self.path)[1]
+        remove_leftovers(self.path, self.manifest.version)
+        for folder in FOLDERS:  # an archive or a copy may have dropped the empty ones
+            os.makedirs(os.path.join(self.path, folder), DIR_MODE, exist_ok=True)
+
+    def _took_effect(self, ids: tuple[Ints, Ints]) -> bool:
+        """After a commit that raised: see which version is in force, and whether it is this very commit."""
+        attempt, self._failed = self._failed, None
+        if attempt is None:
+            return False
+        try:
+            self._start()
+            sync_dir(self.path)  # if it did take effect, only this may have been missing
+        except BaseException:
+            self._failed = attempt
+            raise
+        same = all(np.array_equal(old, new) for old, new in zip(attempt.ids, ids, strict=True))
+        return same and len(np.concatenate(ids)) > 0 and self.manifest.version == attempt.version
+
+    def _check_ids(self, ids: Ints) -> None:
+        if len(np.unique(ids)) != len(ids):
+            raise ValueError("Two rows of the commit have the same id; take each from new_ids.")
+        if len(ids) and (ids.min() < 0 or ids.max() >= self._next_id):
+            raise ValueError("A row's id was never given out; take each from new_ids.")
+        if len(ids) and ids.min() < self.manifest.next_id:
+            snapshot = self._snapshot()
+            if (snapshot.contains("images", ids) | snapshot.contains("texts", ids)).any():
+                raise ValueError("A row's id is stored already; ids are never used again.")
+
+    def _newly_deleted(self, deleted: Sequence[int], new: Ints) -> Ints:
+        """Return the ids, ascending, of rows that are stored (or come with this commit) and not deleted yet."""
+        ids = np.unique(np.asarray(deleted, dtype=np.int64))
+        if not len(ids):
+            return ids
+        if ids[0] < 0 or ids[-1] >= self._next_id:
+            raise ValueError("A row to delete has an id that was never given out.")
+        snapshot = self._snapshot()
+        known = snapshot.contains("images", ids) | snapshot.contains("texts", ids) | np.isin(ids, new)
+        return ids[known & ~np.isin(ids, snapshot.deleted_ids())]
+
+    def _next_manifest(
+        self,
+        files: Sequence[plan.NewFile],
+        ids: tuple[Ints, Ints],
+        gone: Ints,
+        naming: plan.Naming,
+        keeps_skipped: bool,
+    ) -> Manifest:
+        old = self.manifest
+        kept = [entry for entry in old.files if keeps_skipped or entry.kind != "skipped"]
+        counts = {"deleted": old.counts["deleted"] + len(gone)}
+        for kind, new in zip(("images", "texts"), ids, strict=True):
+            lost = self._snapshot().contains(kind, gone) | np.isin(gone, new) if len(gone) else gone
+            counts[kind] = old.counts[kind] + len(new) - int(np.count_nonzero(lost))
+        return replace(
+            old,
+            version=naming.version,
+            next_id=self._next_id,
+            roots=tuple(roots.refreshed(self.path, root) for root in self._roots),
+            files=(*kept, *(file.entry for file in files)),
+            counts=counts,
+            committed=naming.now.isoformat(timespec="seconds"),
+            previous=old.version,
+        )
+
+    def _write(self, files: Sequence[plan.NewFile], manifest: Manifest) -> None:
+        for file in files:
+            replace_file(os.path.join(self.path, file.entry.name), file.data)
+        for folder in plan.folders_of(files):
+            sync_dir(os.path.join(self.path, folder))
+        try:
+            publish(self.path, manifest)
+        except FileExistsError as problem:
+            raise LockedError(
+                f"Another writer made version {manifest.version} of {self.path} although this one holds the lock.\n"
+                "Does the file system (a network drive?) ignore locks? Nothing was lost; run the command again."
+            ) from problem
+
+
+def _ids(rows: Sequence[ImageRow] | Sequence[TextRow]) -> Ints:
+    return np.array([row.id for row in rows], dtype=np.int64)

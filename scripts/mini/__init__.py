@@ -1,0 +1,1 @@
+"""The pieces of ``train_mini.py``: data, towers, model, training, export."""
