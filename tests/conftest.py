@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support import COLOURS, make_photo
 
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of outside data (flickr8k, clothing, badimages); its tests skip by name where there is none."""

@@ -36,8 +36,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_help_loads_nothing_heavy():
-    code = "import clipsearch.cli as c, sys\nsys.argv = ['clipsearch', '--help']\ntry:\n    c.main()\nexcept SystemExit:\n    pass"
-    assert loaded_after(code) == set()
+    assert loaded_after("import clipsearch.cli\nclipsearch.cli.run(['--help'])") == set()
 
 
 def test_public_names_are_sorted_and_exist():
@@ -52,7 +51,7 @@ def test_no_public_name_is_the_name_of_a_room():
 
 
 FORBIDDEN_CALLS = {
-    "pickle": "pickle can run code",
+    "import pickle": "pickle can run code",
     "allow_pickle=True": "pickle can run code",
     "trust_remote_code=True": "runs code of others",
     "shell=True": "a file name may hold a command",

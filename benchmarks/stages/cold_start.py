@@ -49,8 +49,15 @@ def main() -> None:
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     for name, seconds in times.items():
         figures = summary(seconds)
-        record = {"stage": "cold_start", "command": name, **figures, "ratio_to_numpy": round(figures["median_s"] / base, 2)}
-        print(f"{name:28} {figures['median_s']:.3f} s  ({figures['min_s']:.3f} to {figures['max_s']:.3f})  {record['ratio_to_numpy']:.2f} x numpy")
+        record = {
+            "stage": "cold_start",
+            "command": name,
+            **figures,
+            "ratio_to_numpy": round(figures["median_s"] / base, 2),
+        }
+        print(
+            f"{name:28} {figures['median_s']:.3f} s  ({figures['min_s']:.3f} to {figures['max_s']:.3f})  {record['ratio_to_numpy']:.2f} x numpy"
+        )
         append(options.out, {**record, "date": time.strftime("%Y-%m-%d"), **machine()})
 
 

@@ -19,7 +19,9 @@ from results import append, machine
 
 def size_mb(folder: Path) -> float:
     """Return the bytes of all files below a folder, in MB (10^6)."""
-    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6, 1)
+    return round(
+        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6, 1
+    )
 
 
 def build_wheel(folder: Path) -> Path:
@@ -38,9 +40,16 @@ def measure(extra: str, wheel: Path, folder: Path) -> dict[str, float | int | st
     start = time.perf_counter()
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-cache-dir", target], check=True)
     seconds = time.perf_counter() - start
-    listed = subprocess.run([python, "-m", "pip", "list", "--format", "json"], check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format", "json"], check=True, capture_output=True, text=True
+    )
     packages = [row for row in json.loads(listed.stdout) if row["name"] not in ("pip", "setuptools")]
-    return {"install": extra, "seconds": round(seconds, 1), "size_mb": round(size_mb(venv) - before, 1), "packages": len(packages)}
+    return {
+        "install": extra,
+        "seconds": round(seconds, 1),
+        "size_mb": round(size_mb(venv) - before, 1),
+        "packages": len(packages),
+    }
 
 
 def main() -> None:

@@ -144,8 +144,13 @@ def _answer(problem: BaseException, console: Console) -> int:
         return problem.exit_code
     if isinstance(problem, ClipsearchError):
         console.complain(str(problem))
-        return problem.exit_code
+        return _code(problem.exit_code, console)
     return _answer_unexpected(problem, console)
+
+
+def _code(code: int, console: Console) -> int:
+    """Return the exit code; 1 says of ``search`` that nothing was found, so its failures say 2."""
+    return 2 if code == 1 and console.command == "search" else code
 
 
 def _help_hint(problem: click.ClickException) -> str:
@@ -157,4 +162,4 @@ def _answer_unexpected(problem: BaseException, console: Console) -> int:
     hint = "" if console.debug else "; run with --debug for the traceback"
     what = " ".join(str(problem).split())
     console.complain(f"unexpected {type(problem).__name__}: {what}{hint}" if what else f"unexpected {problem!r}{hint}")
-    return 2 if console.command == "search" else 1  # 1 is search's word for: nothing found
+    return _code(1, console)

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from clipsearch.embed.base import Encoder, covers_text, unit_norm
 from clipsearch.embed.card import EncoderCard, cards, load_card
 from clipsearch.embed.choose import choose_model
-from clipsearch.embed.locate import expected_path, weights_path
+from clipsearch.embed.locate import expected_path, missing, weights_path
 from clipsearch.embed.pull import pull
 from clipsearch.errors import MissingExtraError
 from clipsearch.registry import Registry
@@ -76,11 +76,13 @@ def load_encoder(
     card = load_card(name)
     if runtime != "auto":
         RUNTIMES[runtime]  # an unknown name fails here, before a slow import
-    missing = [package for package in _NEEDS.get(card.family, ()) if find_spec(package) is None]
-    if missing:
+    absent = [package for package in _NEEDS.get(card.family, ()) if find_spec(package) is None]
+    if absent:
         raise MissingExtraError(
-            f"The model {card.name!r} needs {' and '.join(missing)}, which this Python does not have.\n"
+            f"The model {card.name!r} needs {' and '.join(absent)}, which this Python does not have.\n"
             f"Install with: pip install '{_INSTALL[card.family]}'"
         )
+    if card.hub is not None and weights_path(card) is None:
+        raise missing(card, "The weights")  # known without the seconds that importing the family costs
     family = ENCODERS.load(card.family)
     return family(card, runtime=runtime, device=device, precision=precision, threads=threads)

@@ -8,6 +8,7 @@ import os
 from importlib.util import find_spec
 
 from clipsearch.embed.card import EncoderCard
+from clipsearch.errors import WeightsNotFoundError
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # open_clip looks for these, in this order, when a repository is named without a file.
@@ -98,6 +99,18 @@ def expected_path(card: EncoderCard) -> str:
     if card.hub is not None:
         return repository_folder(card.hub)
     return os.path.join(PACKAGE, "weights", card.name)
+
+
+def missing(card: EncoderCard, what: str) -> WeightsNotFoundError:
+    """Return the error for files that are not on this machine: which, how large, where they belong, what to run."""
+    if card.checkpoint is not None:
+        return WeightsNotFoundError(f"{what} of {card.name!r} are not at {card.checkpoint}.\nName a path that exists.")
+    size = f" ({card.size_mb} MB)" if card.size_mb else ""
+    return WeightsNotFoundError(
+        f"{what} of {card.name!r}{size} are not on this machine; they would lie in {expected_path(card)}.\n"
+        f"On a computer with internet run: clipsearch models pull {card.name}\n"
+        "A folder fetched elsewhere can be copied there; nothing is downloaded unasked."
+    )
 
 
 def _expand(path: str) -> str:

@@ -33,7 +33,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from clipsearch.embed.base import covers_text, unit_norm
 from clipsearch.embed.card import LOCAL_DIR, EncoderCard
-from clipsearch.embed.locate import TOKENIZER_FILES, expected_path, hub_file, snapshot, weights_path
+from clipsearch.embed.locate import TOKENIZER_FILES, expected_path, hub_file, missing, snapshot, weights_path
 from clipsearch.embed.preprocess import Preprocess
 from clipsearch.embed.runtime.base import Runtime
 from clipsearch.errors import InputError, UnknownNameError, WeightsNotFoundError
@@ -257,18 +257,6 @@ def preprocess_of(model: Any) -> Preprocess:  # Any: as for build
         mean=_channels(wanted["mean"]),
         std=_channels(wanted["std"]),
         fill=int(wanted["fill_color"]),
-    )
-
-
-def missing(card: EncoderCard, what: str) -> WeightsNotFoundError:
-    """Return the error for files that are not on this machine: which, how large, where they belong, what to run."""
-    if card.checkpoint is not None:
-        return WeightsNotFoundError(f"{what} of {card.name!r} are not at {card.checkpoint}.\nName a path that exists.")
-    size = f" ({card.size_mb} MB)" if card.size_mb else ""
-    return WeightsNotFoundError(
-        f"{what} of {card.name!r}{size} are not on this machine; they would lie in {expected_path(card)}.\n"
-        f"On a computer with internet run: clipsearch models pull {card.name}\n"
-        "A folder fetched elsewhere can be copied there; nothing is downloaded unasked."
     )
 
 

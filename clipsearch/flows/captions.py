@@ -146,6 +146,8 @@ def relink_captions(store: Store, writer: Writer, moved: Mapping[int, int], drop
     linked: list[tuple[KnownText, int]] = []
     gone: list[int] = []
     for text in store.snapshot().captions():
+        if text.image_id is None:
+            continue
         if text.image_id in moved:
             linked.append((text, moved[text.image_id]))
         elif text.image_id in dropped:

@@ -26,14 +26,11 @@ from clipsearch.decode import DecodePool, DecodeRequest, Hashed
 from clipsearch.embed.base import Encoder
 from clipsearch.flows.ahead import run_ahead
 from clipsearch.flows.captions import ingest_captions, relink_captions
+from clipsearch.flows.plan import KEEPS_ITS_ROW, Plan, make_plan, place_of
 from clipsearch.flows.progress import Progress
-from clipsearch.scan import Ignored, Source, open_source
+from clipsearch.scan import Source, open_source
 from clipsearch.store import ImageRow, KnownFile, Store, Writer
 from clipsearch.types import Decoded, ImageRef, Skip, SkipReason
-
-# A file that could not be opened says nothing about its picture: its row stays. Any other skip means that the
-# bytes on disk are no longer the picture that was embedded.
-_KEEPS_ITS_ROW = {SkipReason.UNREADABLE, SkipReason.IO_ERROR, SkipReason.CHANGED_WHILE_READING, SkipReason.DECODE_CRASH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +52,6 @@ class IndexReport:
     stages: Mapping[str, float]
     version: int
     notes: tuple[str, ...] = ()
-
-
-@dataclass
-class _Plan:
-    """What the scan found, against what the collection knows."""
-
-    to_hash: list[ImageRef] = field(default_factory=list)
-    to_decode: list[ImageRef] = field(default_factory=list)
-    skips: list[Skip] = field(default_factory=list)
-    replaced: dict[bytes, KnownFile] = field(default_factory=dict)  # place → the row that its new content replaces
-    gone: dict[int, KnownFile] = field(default_factory=dict)
-    scanned: int = 0
-    unchanged: int = 0
-    ignored: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -143,13 +125,11 @@ def ingest(
     """
     start = time.monotonic()
     tell = progress or (lambda _: None)
-    opened = open_source(
-        source, column=column, stdin=stdin, excludes=excludes, exclude_dirs=(os.fsencode(store.path),)
-    )
+    opened = open_source(source, column=column, stdin=stdin, excludes=excludes, exclude_dirs=(os.fsencode(store.path),))
     with store.writer(wait=wait) as writer:
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
         with run.timed("scan"):
-            plan = _make_plan(opened, store, tell)
+            plan = make_plan(opened, store, tell)
         run.skips.extend(plan.skips)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             _reuse(run, plan, store, pool, tell)
@@ -193,81 +173,7 @@ def _start(
     return _Run(writer, encoder, writer.root_id(source.root), b"", commit_rows, commit_seconds)
 
 
-def _place(root: bytes, path: bytes, member: bytes | None) -> bytes:
-    """Return the key of an image on this machine: absolute path, tar member behind a NUL."""
-    place = os.path.join(root, path)
-    return place if member is None else place + b"\0" + member
-
-
-def _make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) -> _Plan:
-    """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone."""
-    snapshot = store.snapshot()
-    roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots}
-    known = {_place(roots[row.root], row.path, row.member): row for row in snapshot.known_files()}
-    sizes = {row.size for row in known.values()}
-    plan = _Plan()
-    seen: set[bytes] = set()
-    shielded: list[bytes] = []
-    images = 0
-    for entry in source.scan():
-        if isinstance(entry, Ignored):
-            plan.scanned += 1
-            plan.ignored += 1
-            continue
-        place = _place(source.root, entry.path, entry.member)
-        if place in seen:
-            continue
-        seen.add(place)
-        plan.scanned += 1
-        if isinstance(entry, Skip):
-            plan.skips.append(entry)
-            if entry.reason in _KEEPS_ITS_ROW:
-                shielded.append(place)
-            else:
-                seen.discard(place)
-        else:
-            images += 1
-            _sort_image(plan, entry, place, known.get(place), sizes)
-        if plan.scanned % 500 == 0:
-            tell(Progress("scan", plan.scanned, None, len(plan.skips)))
-    _find_gone(plan, source, known, seen, shielded, images)
-    return plan
-
-
-def _sort_image(plan: _Plan, ref: ImageRef, place: bytes, row: KnownFile | None, sizes: set[int]) -> None:
-    if row is not None:
-        if (row.size, row.mtime_ns, row.ctime_ns) == (ref.size, ref.mtime_ns, ref.ctime_ns):
-            plan.unchanged += 1
-            return
-        plan.replaced[place] = row
-    (plan.to_hash if ref.size in sizes else plan.to_decode).append(ref)
-
-
-def _find_gone(
-    plan: _Plan,
-    source: Source,
-    known: Mapping[bytes, KnownFile],
-    seen: set[bytes],
-    shielded: Sequence[bytes],
-    images: int,
-) -> None:
-    """List the rows that a full scan should have met and did not; an empty source deletes nothing."""
-    below = source.root.rstrip(b"/") + b"/"
-    for place, row in known.items():
-        path = place.split(b"\0", 1)[0]
-        if place in seen or not path.startswith(below) or not source.covers(path[len(below) :], row.member):
-            continue
-        if not any(path == shield or path.startswith(shield + b"/") for shield in shielded):
-            plan.gone[row.id] = row
-    if plan.gone and not images:
-        plan.notes.append(
-            f"No picture was found in {os.fsdecode(source.root)}; is it mounted? "
-            f"The {len(plan.gone):,} pictures known from there were kept."
-        )
-        plan.gone.clear()
-
-
-def _reuse(run: _Run, plan: _Plan, store: Store, pool: DecodePool, tell: Callable[[Progress], None]) -> None:
+def _reuse(run: _Run, plan: Plan, store: Store, pool: DecodePool, tell: Callable[[Progress], None]) -> None:
     """Hash the files whose size is known; those whose bytes are known take over the stored embedding."""
     if not plan.to_hash:
         return
@@ -291,16 +197,18 @@ def _reuse(run: _Run, plan: _Plan, store: Store, pool: DecodePool, tell: Callabl
             _commit_if_due(run)
 
 
-def _take_over(run: _Run, plan: _Plan, store: Store, ref: ImageRef, rows: list[KnownFile]) -> None:
+def _take_over(run: _Run, plan: Plan, store: Store, ref: ImageRef, rows: list[KnownFile]) -> None:
     """Add a row for bytes that were embedded before; a row that it replaces (rename, touch) hands on its captions."""
-    place = _place(ref.root, ref.path, ref.member)
+    place = place_of(ref.root, ref.path, ref.member)
     replaced = plan.replaced.get(place)
     donor = rows[0]
     snapshot = store.snapshot()
     stored = snapshot.rows("images", [donor.id])[0]
     embedding = snapshot.embeddings("images", [donor.id])[0]
     row = _image_row(run, ref, donor.content_hash, stored, embedding)
-    origin = replaced if replaced in rows else next((r for r in rows if r.id in plan.gone and r.id not in run.moved), None)
+    origin = (
+        replaced if replaced in rows else next((r for r in rows if r.id in plan.gone and r.id not in run.moved), None)
+    )
     if origin is not None:
         run.moved[origin.id] = row.id
     _drop_replaced(run, plan, place, row.id)
@@ -308,7 +216,7 @@ def _take_over(run: _Run, plan: _Plan, store: Store, ref: ImageRef, rows: list[K
     run.reused += 1
 
 
-def _drop_replaced(run: _Run, plan: _Plan, place: bytes, new_id: int) -> None:
+def _drop_replaced(run: _Run, plan: Plan, place: bytes, new_id: int) -> None:
     """Mark the row that stood at this place as gone; its captions go over to the new row."""
     replaced = plan.replaced.pop(place, None)
     if replaced is not None:
@@ -316,10 +224,10 @@ def _drop_replaced(run: _Run, plan: _Plan, place: bytes, new_id: int) -> None:
         run.moved.setdefault(replaced.id, new_id)
 
 
-def _skip(run: _Run, plan: _Plan, skip: Skip) -> None:
+def _skip(run: _Run, plan: Plan, skip: Skip) -> None:
     """Note a file that could not be decoded; the row of its former content goes, unless the file was unreadable."""
     run.skips.append(skip)
-    if skip.reason in _KEEPS_ITS_ROW:
+    if skip.reason in KEEPS_ITS_ROW:
         return
     for place, row in plan.replaced.items():
         if row.path == os.path.join(run.prefix, skip.path) and row.member == skip.member and row.root == run.root_id:
@@ -329,7 +237,7 @@ def _skip(run: _Run, plan: _Plan, skip: Skip) -> None:
 
 
 def _embed(
-    run: _Run, plan: _Plan, store: Store, pool: DecodePool, batch_size: int, tell: Callable[[Progress], None]
+    run: _Run, plan: Plan, store: Store, pool: DecodePool, batch_size: int, tell: Callable[[Progress], None]
 ) -> None:
     """Decode ahead of the encoder, embed in batches, commit now and then."""
     if not plan.to_decode:
@@ -365,7 +273,7 @@ def _timed_iteration(run: _Run, stage: str, items: Iterable[Any]) -> Iterator[An
         yield item
 
 
-def _embed_batch(run: _Run, plan: _Plan, store: Store, batch: Sequence[Decoded]) -> None:
+def _embed_batch(run: _Run, plan: Plan, store: Store, batch: Sequence[Decoded]) -> None:
     """Embed the pictures of a batch that are new to this run; copies share the embedding of the first."""
     new: dict[bytes, Decoded] = {}
     for image in batch:
@@ -374,23 +282,25 @@ def _embed_batch(run: _Run, plan: _Plan, store: Store, batch: Sequence[Decoded])
     if new:
         with run.timed("embed"):
             embeddings = run.encoder.encode_images(np.stack([image.pixels for image in new.values()]))
-        run.fresh.update(
-            (key, row) for key, row in zip(new, embeddings, strict=True) if np.isfinite(row).all()
-        )
+        run.fresh.update((key, row) for key, row in zip(new, embeddings, strict=True) if np.isfinite(row).all())
     for image in batch:
         _add_decoded(run, plan, store, image, is_first=new.get(image.content_hash) is image)
 
 
-def _add_decoded(run: _Run, plan: _Plan, store: Store, image: Decoded, is_first: bool) -> None:
+def _add_decoded(run: _Run, plan: Plan, store: Store, image: Decoded, is_first: bool) -> None:
     embedding = run.fresh.get(image.content_hash)
     if embedding is None and image.content_hash in run.stored:
         embedding = store.snapshot().embeddings("images", [run.stored[image.content_hash]])[0]
     if embedding is None:
-        _skip(run, plan, Skip(image.ref.path, SkipReason.NON_FINITE, "the model gave no finite embedding", image.ref.member))
+        _skip(
+            run,
+            plan,
+            Skip(image.ref.path, SkipReason.NON_FINITE, "the model gave no finite embedding", image.ref.member),
+        )
         return
     metadata = {name: getattr(image.metadata, name) for name in image.metadata.__slots__}
     row = _image_row(run, image.ref, image.content_hash, metadata, embedding)
-    _drop_replaced(run, plan, _place(image.ref.root, image.ref.path, image.ref.member), row.id)
+    _drop_replaced(run, plan, place_of(image.ref.root, image.ref.path, image.ref.member), row.id)
     run.pending.append(row)
     if is_first:
         run.embedded += 1

@@ -16,7 +16,7 @@ from clipsearch.errors import CorruptShardError
 from clipsearch.store import roots
 from clipsearch.store.codec import bytes_from_json
 from clipsearch.store.files import read_bytes, sha256, sha256_of_file
-from clipsearch.store.manifest import FileEntry, Manifest
+from clipsearch.store.manifest import FileEntry, Manifest, read_current
 from clipsearch.store.rows import KnownFile, KnownText
 from clipsearch.store.schema import KINDS, RESTORE
 from clipsearch.store.sidecar import ShardData
@@ -264,14 +264,22 @@ class Snapshot:
         return [place for place in found if place is not None]
 
 
-def verify_files(snapshot: Snapshot) -> list[str]:
-    """Read every file of a version and return the names of those that are missing or not what was written."""
-    damaged: list[str] = []
-    for entry in snapshot.manifest.files:
-        try:
-            whole = sha256_of_file(os.path.join(snapshot.path, entry.name)) == entry.sha256
-        except OSError:
-            whole = False
-        if not whole:
-            damaged.append(entry.name)
-    return damaged
+def verify_files(collection: Snapshot | str) -> list[str]:
+    """Read every file of a version and return the names of those that are missing or not what was written.
+
+    Args:
+        collection: a snapshot, or the path of a collection, which may be too damaged to be opened.
+
+    Raises:
+        CorruptShardError: not even the manifest can be read.
+    """
+    path = collection if isinstance(collection, str) else collection.path
+    manifest = read_current(path)[1] if isinstance(collection, str) else collection.manifest
+    return [entry.name for entry in manifest.files if not _is_whole(path, entry)]
+
+
+def _is_whole(path: str, entry: FileEntry) -> bool:
+    try:
+        return sha256_of_file(os.path.join(path, entry.name)) == entry.sha256
+    except OSError:
+        return False

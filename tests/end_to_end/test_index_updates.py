@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import COLOURS, make_photo
 from PIL import Image
+from support import COLOURS, make_photo
 
 import clipsearch
 
@@ -50,7 +50,9 @@ def test_of_an_add_a_delete_an_edit_a_rename_and_a_copy_two_are_embedded(photos,
     assert report.reused == 2
     assert report.deleted == 1
     found = names(collection)
-    assert found == sorted(["red.png", "meadow.png", "blue.png", "blue copy.png", "yellow.png", "black.png", "added.png"])
+    assert found == sorted(
+        ["red.png", "meadow.png", "blue.png", "blue copy.png", "yellow.png", "black.png", "added.png"]
+    )
 
 
 def test_an_edited_picture_is_found_by_its_new_content(photos, tmp_path):
@@ -149,7 +151,9 @@ def test_a_picture_that_became_damaged_leaves_the_results(photos, tmp_path):
     assert "red.png" not in names(collection)
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9.png", b"new\nline.png", "\u732b.png".encode(), b"-rf.png", b"a'b\"c.png", b"x" * 251 + b".png"])
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.png", b"new\nline.png", "\u732b.png".encode(), b"-rf.png", b"a'b\"c.png", b"x" * 251 + b".png"]
+)
 def test_any_file_name_is_indexed_and_found(tmp_path, name):
     folder = tmp_path / "photos"
     folder.mkdir()

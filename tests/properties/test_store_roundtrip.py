@@ -62,7 +62,7 @@ def check(stored: list[dict[str, Any]], given_rows: list[Any]) -> None:
 
 
 @given(commits=COMMITS, root=PATHS, sidecars=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_rows_come_back_as_given_and_deleted_ones_do_not(commits, root, sidecars):
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(os.path.join(folder, "a"), {"name": "hashing"}, DIM)

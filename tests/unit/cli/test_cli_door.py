@@ -82,8 +82,9 @@ def test_each_error_has_its_message_and_its_exit_code_and_no_traceback(cli, fake
 
 
 def test_every_error_of_the_tree_has_an_exit_code_of_the_table():
-    codes = {error.exit_code for error in vars(errors).values() if isinstance(error, type)}
-    assert issubclass(errors.InputError, ClipsearchError) and codes == {2, 4, 10, 11, 12}
+    kinds = [error for error in vars(errors).values() if isinstance(error, type)]
+    assert all(issubclass(error, ClipsearchError) for error in kinds)
+    assert {error.exit_code for error in kinds} == {1, 2, 4, 10, 11, 12}
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(("search", "dog"), 2), (("index", "."), 1)])
@@ -95,6 +96,12 @@ def test_a_bug_is_one_line_and_search_keeps_its_1_for_nothing_found(cli, fake, a
         "error: unexpected ZeroDivisionError: division by zero; run with --debug for the traceback"
     )
     assert "Traceback" not in done.err
+
+
+def test_no_failure_of_search_looks_like_nothing_found(cli, fake):
+    fake.failure = errors.StorageError("the disk is full")
+    assert cli("search", "dog").code == 2
+    assert cli("index", ".", "-i", "photos").code == 1
 
 
 def test_debug_shows_the_traceback(cli, fake):

@@ -79,16 +79,12 @@ def test_nothing_found_is_exit_code_1_and_no_output(cli, fake):
 
 def test_captions_are_shown_with_their_pictures(cli, fake):
     fake.hits = [Hit(1, 1, "/p/a.jpg", 0.5, "a dog in the snow"), Hit(2, 2, "", 0.4, "no picture")]
-    assert (
-        cli("search", "x", "--target", "text").out == b"1\t0.500\ta dog in the snow\t/p/a.jpg\n2\t0.400\tno picture\t\n"
-    )
-    assert cli("search", "x", "--target", "text", terminal=True).lines[0].split() == [
-        "\x1b[1mrank",
-        "score",
-        "caption",
-        "image\x1b[0m",
-    ]
-    assert cli("search", "x", "--target", "text", "-f").out == b"/p/a.jpg\n"
+    query = ("search", "x", "--target", "text")
+    assert cli(*query).lines == ["1\t0.500\ta dog in the snow\t/p/a.jpg", "2\t0.400\tno picture\t"]
+    table = cli(*query, "--no-color", terminal=True).lines
+    assert table[0].split() == ["rank", "score", "caption", "image"]
+    assert table[1].split() == ["1", "0.500", "a", "dog", "in", "the", "snow", "a.jpg"]
+    assert cli(*query, "-f").out == b"/p/a.jpg\n"
 
 
 def test_options_reach_the_collection(cli, answers, home):
@@ -162,8 +158,15 @@ def test_stdin_at_a_terminal_is_not_waited_for(cli, fake, monkeypatch):
 
 @pytest.mark.parametrize(
     ("argument", "text", "weight"),
-    [("sunset", "sunset", 1.0), ("2:sunset", "sunset", 2.0), (".5:sea side", "sea side", 0.5)]
-    + [("3:10 to Yuma", "10 to Yuma", 3.0), ("at 10:30", "at 10:30", 1.0), ("-1:x", "-1:x", 1.0), ("2:", "2:", 1.0)],
+    [
+        ("sunset", "sunset", 1.0),
+        ("2:sunset", "sunset", 2.0),
+        (".5:sea side", "sea side", 0.5),
+        ("3:10 to Yuma", "10 to Yuma", 3.0),
+        ("at 10:30", "at 10:30", 1.0),
+        ("-1:x", "-1:x", 1.0),
+        ("2:", "2:", 1.0),
+    ],
 )
 def test_a_number_and_a_colon_in_front_of_a_part_is_its_weight(home, argument, text, weight):
     part = read_part(argument)

@@ -42,8 +42,10 @@ def test_answers_do_not_depend_on_slice_borders(small_slices, k):
     np.testing.assert_array_equal(index.search(xq, k).ids, brute_force(rows, xq, k))
 
 
-def test_answers_equal_brute_force_where_rows_are_almost_equal():
+@pytest.mark.parametrize("slice_rows", [100, 4000])
+def test_answers_equal_brute_force_where_rows_are_almost_equal(monkeypatch, slice_rows):
     # Rows closer together than a float32 product can tell apart: the float64 score must decide.
+    monkeypatch.setattr(flat, "ROW_NUMBERS", 256 * slice_rows)
     rng = np.random.default_rng(3)
     base = unit(rng.standard_normal((1, 256)))
     rows = unit(base + 3e-7 * rng.standard_normal((3000, 256)))
@@ -53,7 +55,7 @@ def test_answers_equal_brute_force_where_rows_are_almost_equal():
 
 
 def test_memory_maps_are_searched_in_bounded_memory(tmp_path):
-    n, dim = 120_000, 128
+    n, dim = 60_000, 128
     rows = random_rows(n, dim)
     np.save(tmp_path / "rows.npy", rows)
     index = FlatIndex(dim)

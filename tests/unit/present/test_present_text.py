@@ -73,8 +73,18 @@ def test_wide_characters_count_twice_and_accents_on_letters_not():
 
 @pytest.mark.parametrize(
     ("size", "said"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (9_949, "9.9 kB"), (9_960, "10 kB"), (999_499, "999 kB")]
-    + [(999_600, "1.0 MB"), (605_000_000, "605 MB"), (1_500_000_000, "1.5 GB"), (3 * 10**15, "3.0 PB")],
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (9_949, "9.9 kB"),
+        (9_960, "10 kB"),
+        (999_499, "999 kB"),
+        (999_600, "1.0 MB"),
+        (605_000_000, "605 MB"),
+        (1_500_000_000, "1.5 GB"),
+        (3 * 10**15, "3.0 PB"),
+    ],
 )
 def test_sizes_are_said_in_three_digits_at_most(size, said):
     assert file_size(size) == said

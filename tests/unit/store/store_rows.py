@@ -39,7 +39,7 @@ def image(id_: int, root: int = 0, **changes) -> ImageRow:
 
 
 def text(id_: int, image_id: int | None = None, **changes) -> TextRow:
-    values = {"text": f"caption {id_}", "source": b"%d.jpg" % id_, "embedding": unit(id_)}
+    values = {"text": f"caption {id_}", "source": b"%d.jpg" % id_, "embedding": unit(abs(id_))}
     return TextRow(id=id_, image_id=image_id, **{**values, **changes})
 
 

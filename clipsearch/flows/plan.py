@@ -1,0 +1,108 @@
+"""Compare what a scan finds with what the collection knows: what is new, changed, the same, gone.
+
+A file is the same when path, size, mtime and ctime are; it is never opened then. A row that a full scan should have met
+and did not is gone, with two exceptions: a root where no picture at all was found is taken for one that is not mounted,
+and nothing is gone below a folder that could not be read.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from clipsearch.flows.progress import Progress
+from clipsearch.scan import Ignored, Source
+from clipsearch.store import KnownFile, Store
+from clipsearch.types import ImageRef, Skip, SkipReason
+
+# A file that could not be opened says nothing about its picture: its row stays. Any other skip means that the
+# bytes on disk are no longer the picture that was embedded.
+KEEPS_ITS_ROW = {SkipReason.UNREADABLE, SkipReason.IO_ERROR, SkipReason.CHANGED_WHILE_READING, SkipReason.DECODE_CRASH}
+
+
+@dataclass
+class Plan:
+    """What the scan found, against what the collection knows."""
+
+    to_hash: list[ImageRef] = field(default_factory=list)
+    to_decode: list[ImageRef] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    replaced: dict[bytes, KnownFile] = field(default_factory=dict)  # place → the row that its new content replaces
+    gone: dict[int, KnownFile] = field(default_factory=dict)
+    scanned: int = 0
+    unchanged: int = 0
+    ignored: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def place_of(root: bytes, path: bytes, member: bytes | None) -> bytes:
+    """Return the key of an image on this machine: absolute path, tar member behind a NUL."""
+    place = os.path.join(root, path)
+    return place if member is None else place + b"\0" + member
+
+
+def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) -> Plan:
+    """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone."""
+    snapshot = store.snapshot()
+    roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots}
+    known = {place_of(roots[row.root], row.path, row.member): row for row in snapshot.known_files()}
+    sizes = {row.size for row in known.values()}
+    plan = Plan()
+    seen: set[bytes] = set()
+    shielded: list[bytes] = []
+    images = 0
+    for entry in source.scan():
+        if isinstance(entry, Ignored):
+            plan.scanned += 1
+            plan.ignored += 1
+            continue
+        place = place_of(source.root, entry.path, entry.member)
+        if place in seen:
+            continue
+        seen.add(place)
+        plan.scanned += 1
+        if isinstance(entry, Skip):
+            plan.skips.append(entry)
+            if entry.reason in KEEPS_ITS_ROW:
+                shielded.append(place)
+            else:
+                seen.discard(place)
+        else:
+            images += 1
+            _sort_image(plan, entry, place, known.get(place), sizes)
+        if plan.scanned % 500 == 0:
+            tell(Progress("scan", plan.scanned, None, len(plan.skips)))
+    _find_gone(plan, source, known, seen, shielded, images)
+    return plan
+
+
+def _sort_image(plan: Plan, ref: ImageRef, place: bytes, row: KnownFile | None, sizes: set[int]) -> None:
+    if row is not None:
+        if (row.size, row.mtime_ns, row.ctime_ns) == (ref.size, ref.mtime_ns, ref.ctime_ns):
+            plan.unchanged += 1
+            return
+        plan.replaced[place] = row
+    (plan.to_hash if ref.size in sizes else plan.to_decode).append(ref)
+
+
+def _find_gone(
+    plan: Plan,
+    source: Source,
+    known: Mapping[bytes, KnownFile],
+    seen: set[bytes],
+    shielded: Sequence[bytes],
+    images: int,
+) -> None:
+    """List the rows that a full scan should have met and did not; an empty source deletes nothing."""
+    below = source.root.rstrip(b"/") + b"/"
+    for place, row in known.items():
+        path = place.split(b"\0", 1)[0]
+        if place in seen or not path.startswith(below) or not source.covers(path[len(below) :], row.member):
+            continue
+        if not any(path == shield or path.startswith(shield + b"/") for shield in shielded):
+            plan.gone[row.id] = row
+    if plan.gone and not images:
+        plan.notes.append(
+            f"No picture was found in {os.fsdecode(source.root)}; is it mounted? "
+            f"The {len(plan.gone):,} pictures known from there were kept."
+        )
+        plan.gone.clear()
