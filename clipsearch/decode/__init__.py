@@ -10,13 +10,22 @@ The steps for one image are in ``image.py``, the worker in ``worker.py``, its su
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.decode.limits import DecodeFailure, DecodeLimits
-from clipsearch.decode.query import decode_query
+from clipsearch.decode.query import decode_queries, decode_query
 from clipsearch.decode.workers import DecodePool, DecodeRequest, Hashed
 
 if TYPE_CHECKING:
     from clipsearch.decode.image import decode_image
 
-__all__ = ["DecodeFailure", "DecodeLimits", "DecodePool", "DecodeRequest", "Hashed", "decode_image", "decode_query"]
+__all__ = [
+    "DecodeFailure",
+    "DecodeLimits",
+    "DecodePool",
+    "DecodeRequest",
+    "Hashed",
+    "decode_image",
+    "decode_queries",
+    "decode_query",
+]
 
 
 def __getattr__(name: str) -> Any:  # Any: a module's attribute

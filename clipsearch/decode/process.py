@@ -115,6 +115,10 @@ class Worker(Generic[T]):
         """Return the time until the worker is overdue; None while it has nothing to do."""
         return self._deadline - monotonic() if self.held else None
 
+    def is_alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process.poll() is None
+
     def end(self) -> None:
         """Kill the process and wait for it."""
         with suppress(OSError):

@@ -1,6 +1,7 @@
 """Decode the picture that somebody searches with: the same worker, the same limits, an error instead of a Skip."""
 
 import os
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from clipsearch.decode.limits import DecodeLimits
@@ -16,26 +17,38 @@ def decode_query(
     preprocess: PreprocessSpec,
     limits: DecodeLimits = DecodeLimits(),  # noqa: B008 (frozen)
 ) -> Pixels:
-    """Decode one picture.
+    """Decode one picture; see ``decode_queries``."""
+    return decode_queries([source], preprocess, limits)[0]
+
+
+def decode_queries(
+    sources: Sequence[bytes | str | os.PathLike[str] | BinaryIO],
+    preprocess: PreprocessSpec,
+    limits: DecodeLimits = DecodeLimits(),  # noqa: B008 (frozen)
+) -> list[Pixels]:
+    """Decode pictures, in one pool of workers.
 
     Args:
-        source: a path, the bytes of an image file, or a binary stream of them.
+        sources: for each, a path, the bytes of an image file, or a binary stream of them.
         preprocess: the encoder's preprocessing.
-        limits: what the picture may cost.
+        limits: what a picture may cost.
 
     Returns:
-        pixels (S, S, 3) uint8 RGB, upright.
+        pixels (S, S, 3) uint8 RGB, upright, for each.
 
     Raises:
-        QueryImageError: it cannot be read; names the file and says why.
+        QueryImageError: one of them cannot be read; names the file and says why.
     """
-    name, request = _request(source)
-    with DecodePool(preprocess, workers=1, limits=limits) as pool:
-        result = next(iter(pool.run([request])))
-    if isinstance(result, Decoded):
-        return result.pixels
-    reason = f"{result.detail} ({result.reason})" if isinstance(result, Skip) else "it was not decoded"
-    raise QueryImageError(f"The query image {name} cannot be read: {' '.join(reason.split())}.\n{_ADVICE}")
+    named = [_request(source) for source in sources]
+    pixels = []
+    with DecodePool(preprocess, workers=min(len(named), 4), limits=limits) as pool:
+        for (name, _), result in zip(named, pool.run([request for _, request in named]), strict=True):
+            if not isinstance(result, Decoded):
+                reason = f"{result.detail} ({result.reason})" if isinstance(result, Skip) else "it was not decoded"
+                reason = " ".join(reason.split())
+                raise QueryImageError(f"The query image {name} cannot be read: {reason}.\n{_ADVICE}")
+            pixels.append(result.pixels)
+    return pixels
 
 
 def _request(source: bytes | str | os.PathLike[str] | BinaryIO) -> tuple[str, DecodeRequest]:

@@ -19,27 +19,25 @@ def read_bytes(ref: ImageRef, max_bytes: int) -> bytes:
     Raises:
         DecodeFailure: it cannot be read, is too large, or changed meanwhile.
     """
-    with _opened(ref) as (descriptor, size):
-        if size > max_bytes:
-            raise DecodeFailure(SkipReason.TOO_LARGE_FILE, f"{size:,} bytes; at most {max_bytes:,} are read")
+    with _opened(ref, max_bytes) as (descriptor, size):
         return b"".join(_pieces(descriptor, ref.offset, size, _MAX_READ))
 
 
-def hash_bytes(ref: ImageRef) -> bytes:
-    """Return the SHA-256 (32 bytes) of a file or member of any size.
+def hash_bytes(ref: ImageRef, max_bytes: int) -> bytes:
+    """Return the SHA-256 (32 bytes) of a file or member, without holding it in memory.
 
     Raises:
-        DecodeFailure: it cannot be read, or changed meanwhile.
+        DecodeFailure: it cannot be read, is too large, or changed meanwhile.
     """
     digest = hashlib.sha256()
-    with _opened(ref) as (descriptor, size):
+    with _opened(ref, max_bytes) as (descriptor, size):
         for piece in _pieces(descriptor, ref.offset, size, _PIECE):
             digest.update(piece)
     return digest.digest()
 
 
 @contextmanager
-def _opened(ref: ImageRef) -> Iterator[tuple[int, int]]:
+def _opened(ref: ImageRef, max_bytes: int) -> Iterator[tuple[int, int]]:
     """Open the file of a reference; yields its descriptor and the bytes to read.
 
     ``O_NONBLOCK`` because opening a named pipe would otherwise wait for a writer.
@@ -52,7 +50,10 @@ def _opened(ref: ImageRef) -> Iterator[tuple[int, int]]:
                 raise DecodeFailure(SkipReason.NOT_REGULAR_FILE, "not a regular file")
             if ref.member is not None and _times(before) != (ref.mtime_ns, ref.ctime_ns):
                 raise DecodeFailure(SkipReason.CHANGED_WHILE_READING, "the tar changed since it was scanned")
-            yield descriptor, before.st_size if ref.member is None else ref.size
+            size = before.st_size if ref.member is None else ref.size
+            if size > max_bytes:
+                raise DecodeFailure(SkipReason.TOO_LARGE_FILE, f"{size:,} bytes; at most {max_bytes:,} are read")
+            yield descriptor, size
             after = os.fstat(descriptor)
             if (before.st_size, *_times(before)) != (after.st_size, *_times(after)):
                 raise DecodeFailure(SkipReason.CHANGED_WHILE_READING, "the file changed while it was read")

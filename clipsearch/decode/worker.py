@@ -34,6 +34,7 @@ def main(descriptor: int) -> None:
     """Serve requests that arrive on an inherited socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a mask is inherited
     _die_with_supervisor()
     with socket.socket(fileno=descriptor) as connection:
         try:
@@ -93,7 +94,7 @@ class _Decoder:
         else:
             ref = _ref(header, bytes(body))
             if header["kind"] == "hash":
-                return {"hash": hash_bytes(ref).hex()}, b""
+                return {"hash": hash_bytes(ref, self.limits.max_bytes).hex()}, b""
             data = read_bytes(ref, self.limits.max_bytes)
         metadata, pixels = decode_image(data, self.preprocess, self.limits, self.scaled)
         digest = hashlib.sha256(data).hexdigest()
@@ -127,7 +128,7 @@ def _limit_memory(extra: int) -> None:
             used = int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
         return  # not Linux: the supervisor's time limit remains
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = used + extra
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)

@@ -2,7 +2,7 @@
 
 The ready-made pools do not survive their workers: one that is killed breaks ``ProcessPoolExecutor`` for good and lets
 ``multiprocessing.Pool`` wait for ever. Here each worker has a socket of its own, so the supervisor knows which file a
-dead one had in hand. That file becomes a Skip, the files that waited behind it go to another worker, and the pool goes on.
+dead one had in hand. That file becomes a Skip, those that waited behind it go to another worker, and the pool goes on.
 
 Workers are plain child processes, not ``multiprocessing`` ones, which would run a script without a main guard again.
 They start when there is work for them and stay until ``close``.
@@ -173,6 +173,9 @@ class DecodePool:
                 worker = self._start_worker()
             if len(worker.held) >= _QUEUE:
                 return
+            if not worker.held and not worker.is_alive():  # it died idle: no file's fault
+                self._drop(worker)
+                continue
             slot = waiting.popleft()
             worker.submit(slot, *_message(slot.request))
 

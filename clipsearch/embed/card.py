@@ -127,7 +127,7 @@ def parse_name(name: str, known: Iterable[EncoderCard]) -> EncoderCard:
             languages=_languages_of(architecture, known),
         )
     architecture, slash, tag = rest.partition("/")
-    if slash and architecture and tag and "/" not in tag:
+    if slash and architecture and tag and not {"/", "@"} & set(architecture + tag):
         return _by_tag(architecture, tag, known)
     return _by_loose_name(name, rest, known)
 
@@ -149,7 +149,7 @@ def _by_tag(architecture: str, tag: str, known: list[EncoderCard]) -> EncoderCar
 def _by_loose_name(name: str, rest: str, known: list[EncoderCard]) -> EncoderCard:
     """Find a card by its name in any case, or by its architecture."""
     for card in known:
-        if rest.lower() in (card.name.lower(), (card.architecture or "").lower()):
+        if rest and rest.lower() in (card.name.lower(), (card.architecture or "").lower()):
             return card
     by_key = {key.lower(): card.name for card in known for key in (card.name, card.architecture) if key}
     near = get_close_matches(rest.lower(), by_key, n=1, cutoff=NEAR_CUTOFF)

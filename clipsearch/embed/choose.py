@@ -5,8 +5,8 @@ Looks at files and at which packages are installed; imports none of them, since 
 
 from importlib.util import find_spec
 
-from clipsearch.embed.card import EncoderCard, cards
-from clipsearch.embed.locate import tokenizer_path, weights_path
+from clipsearch.embed.card import cards
+from clipsearch.embed.locate import is_ready
 
 NEXT_STEP = "vit-b-32-256"  # what the note recommends
 EXTRAS = ("torch", "open_clip")
@@ -33,8 +33,3 @@ def choose_model(named: str | None) -> tuple[str, str | None]:
         "mini",
         f"Using the small built-in model 'mini'. For better answers: {install}clipsearch models pull {NEXT_STEP}",
     )
-
-
-def is_ready(card: EncoderCard) -> bool:
-    """Say whether a model's weights and tokenizer are on this machine."""
-    return weights_path(card) is not None and (card.tokenizer is None or tokenizer_path(card) is not None)

@@ -91,6 +91,13 @@ def tokenizer_path(card: EncoderCard) -> str | None:
     return os.path.dirname(found) if found else None
 
 
+def is_ready(card: EncoderCard) -> bool:
+    """Say whether weights, tokenizer and text tower's configuration are all on this machine."""
+    if weights_path(card) is None or (card.tokenizer and tokenizer_path(card) is None):
+        return False
+    return not card.text_tower or hub_file(card.text_tower, ("config.json",)) is not None
+
+
 def expected_path(card: EncoderCard) -> str:
     """Return where the weights would lie: a file, or the folder of their repository in the cache."""
     if card.checkpoint is not None:

@@ -28,9 +28,10 @@ class CaptionCounts:
 
 @dataclass
 class ImagePlaces:
-    """Finds the row of a picture that a caption file names: by path, else by a base name that only one picture has."""
+    """Finds the row of a picture that a caption file names: by path, tar member, or base name that only one has."""
 
     by_place: dict[bytes, int] = field(default_factory=dict)
+    by_member: dict[bytes, int | None] = field(default_factory=dict)
     by_name: dict[bytes, int | None] = field(default_factory=dict)
 
     @classmethod
@@ -42,6 +43,8 @@ class ImagePlaces:
             file = os.path.join(roots[row.root], row.path)
             name = row.path if row.member is None else row.member
             places.by_place[file if row.member is None else file + b"::" + row.member] = row.id
+            if row.member is not None:
+                places.by_member[row.member] = None if row.member in places.by_member else row.id
             base = os.path.basename(name)
             places.by_name[base] = None if base in places.by_name else row.id
         return places
@@ -52,7 +55,8 @@ class ImagePlaces:
             found = self.by_place.get(os.path.normpath(os.path.join(folder, value)))
             if found is not None:
                 return found
-        return self.by_name.get(os.path.basename(value))
+        member = self.by_member.get(value)
+        return member if member is not None else self.by_name.get(os.path.basename(value))
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:

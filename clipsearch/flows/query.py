@@ -162,21 +162,26 @@ def _read_stream(stream: BinaryIO) -> bytes:
 
 def _embed_images(encoder: Encoder, sources: Sequence[Any]) -> Iterable[Floats]:
     for start in range(0, len(sources), IMAGE_BATCH):
-        batch = [_pixels(source, encoder) for source in sources[start : start + IMAGE_BATCH]]
-        yield from encoder.encode_images(np.stack(batch))
+        yield from encoder.encode_images(_pixels(sources[start : start + IMAGE_BATCH], encoder))
 
 
-def _pixels(source: Any, encoder: Encoder) -> Pixels:
-    if is_pil_image(source):
-        from clipsearch.decode.image import upright_rgb  # here: needs PIL, which the caller has loaded
+def _pixels(sources: Sequence[Any], encoder: Encoder) -> Pixels:
+    """Return the pixels (B, S, S, 3) of query pictures; files go to one pool of workers."""
+    from clipsearch.decode import DecodeLimits, decode_queries
 
-        try:
-            return encoder.preprocess(upright_rgb(source))
-        except (OSError, SyntaxError, ValueError) as error:  # PIL decodes late: a damaged file shows only now
-            raise QueryImageError(f"The query image cannot be decoded: {error}. Give another picture.") from error
-    from clipsearch.decode import DecodeLimits, decode_query
+    files = [source for source in sources if not is_pil_image(source)]
+    decoded = iter(decode_queries(files, encoder.preprocess, DecodeLimits()) if files else ())
+    return np.stack([_open_pixels(s, encoder) if is_pil_image(s) else next(decoded) for s in sources])
 
-    return decode_query(source, encoder.preprocess, DecodeLimits())
+
+def _open_pixels(image: Any, encoder: Encoder) -> Pixels:
+    """Return the pixels (S, S, 3) of a PIL image."""
+    from clipsearch.decode.image import upright_rgb  # here: needs PIL, which the caller has loaded
+
+    try:
+        return encoder.preprocess(upright_rgb(image))
+    except (OSError, SyntaxError, ValueError) as error:  # PIL decodes late: a damaged file shows only now
+        raise QueryImageError(f"The query image cannot be decoded: {error}. Give another picture.") from error
 
 
 def _digest(source: Any) -> bytes:

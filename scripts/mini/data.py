@@ -66,40 +66,51 @@ def centre_crop(image: Image.Image, size: int = SIZE) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
 
 
-def random_view(image: Image.Image, rng: random.Random, size: int = SIZE) -> Image.Image:
-    """Vary a picture: a crop of 50 to 100 % of its area, mirrored half of the time, with other light and colour."""
-    box = _random_box(image.width, image.height, rng)
-    view = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+def random_view(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Vary a picture: a crop of 45 to 100 % of its area, mirrored half of the time, with other light and colour."""
+    view = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=_random_box(image.width, image.height, rng))
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return _recolour(view, rng)
 
 
-def _random_box(width: int, height: int, rng: random.Random) -> tuple[float, float, float, float]:
-    area, ratio = rng.uniform(0.5, 1.0), float(np.exp(rng.uniform(np.log(0.65), np.log(1.5))))
-    w, h = min(1.0, (area * ratio) ** 0.5) * width, min(1.0, (area / ratio) ** 0.5) * height
-    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+def _random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
+    w, h = width, height
+    for _ in range(10):
+        area, ratio = width * height * rng.uniform(0.45, 1), np.exp(rng.uniform(np.log(0.7), np.log(1.4)))
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if w <= width and h <= height:
+            break
+    else:
+        w, h = width, height
+    left, top = rng.randint(0, width - w), rng.randint(0, height - h)
     return left, top, left + w, top + h
 
 
 def _recolour(image: Image.Image, rng: random.Random) -> Image.Image:
-    pixels = np.asarray(image, np.float32) * rng.uniform(0.75, 1.25)
+    pixels = np.asarray(image).astype(np.float32) * rng.uniform(0.8, 1.2)
     middle = pixels.mean()
-    pixels = (pixels - middle) * rng.uniform(0.75, 1.25) + middle
+    pixels = (pixels - middle) * rng.uniform(0.8, 1.2) + middle
     grey = pixels.mean(-1, keepdims=True)
-    pixels = grey + (pixels - grey) * rng.uniform(0.6, 1.25)
+    pixels = grey + (pixels - grey) * rng.uniform(0.7, 1.2)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
+def view_of(image: Image.Image, view: int, position: int) -> Image.Image:
+    """View 0 is the picture squashed to a square, 1 its mirror image, any other random, seeded by view and position."""
+    square = squash(image)
+    if view == 0:
+        return square
+    if view == 1:
+        return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return random_view(square, random.Random(view * 100_000 + position))
+
+
 def pixel_batches(raws: list[bytes], view: int, batch: int = 64) -> Iterator[NDArray[np.uint8]]:
-    """Yield uint8 (B, S, S, 3): view 0 is the picture as it is, any other a random view seeded by picture and view."""
+    """Yield uint8 (B, S, S, 3) of one view."""
     for start in range(0, len(raws), batch):
-        yield np.stack([_one(raw, view, start + i) for i, raw in enumerate(raws[start : start + batch])])
-
-
-def _one(raw: bytes, view: int, position: int) -> NDArray[np.uint8]:
-    image = open_rgb(raw)
-    return np.asarray(squash(image) if view == 0 else random_view(image, random.Random(view * 1_000_003 + position)))
+        chosen = raws[start : start + batch]
+        yield np.stack([np.asarray(view_of(open_rgb(raw), view, start + i)) for i, raw in enumerate(chosen)])
 
 
 def keywords(caption: str) -> str:

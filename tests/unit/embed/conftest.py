@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from embed_inputs import SIZES
 from PIL import Image
-
-SIZES = [(64, 64), (70, 50), (33, 300), (300, 33), (20, 20), (7, 100), (161, 159), (1, 3), (640, 481)]
-TEXTS = ["a red dog", "two children play in the snow with a ball " * 9, "", "日本 cat", "The Man, on a BEACH!"]
 
 
 @dataclass(frozen=True)

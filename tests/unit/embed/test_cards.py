@@ -46,7 +46,7 @@ def test_the_size_is_that_of_float32_weights(name):
 
 
 def test_every_row_has_the_types_of_the_dataclass():
-    kinds = {"str": str, "int": int, "float": float, "tuple": tuple}
+    kinds = {"tuple": tuple, "str": str, "int": int, "float": float}
     for name, card in cards().items():
         assert card.name == name
         assert card.family in ENCODERS
@@ -126,7 +126,9 @@ def test_a_near_name_is_suggested(name, near):
     assert len(str(caught.value).splitlines()) <= 3
 
 
-@pytest.mark.parametrize("name", ["", "/", "@", "ViT-B-32/", "/tag", "@/path", "local-dir:", "a/b/c", "open_clip:", "zzz"])
+@pytest.mark.parametrize(
+    "name", ["", "/", "@", "ViT-B-32/", "/tag", "@/path", "local-dir:", "a/b/c", "open_clip:", "zzz"]
+)
 def test_what_names_nothing_is_refused(name):
     with pytest.raises(UnknownNameError):
         parse_name(name, KNOWN)

@@ -64,5 +64,5 @@ def test_the_spec_survives_json_and_makes_an_equal_object():
 
 @pytest.mark.parametrize("wrong", [{"mode": "stretch"}, {"interpolation": "lanczos"}])
 def test_unknown_words_are_refused(wrong):
-    with pytest.raises(ValueError, match="stretch|lanczos"):
+    with pytest.raises(ValueError, match="not '"):
         Preprocess(32, **wrong)

@@ -1,7 +1,7 @@
 """Tiny open_clip models with random weights, made on the spot: a CLIP and a SigLIP, a few MB each.
 
-The vocabulary of the tiny CLIP is the full one, since its tokenizer is open_clip's own. The tiny SigLIP has a word-level
-tokenizer of its own, saved as Hugging Face tokenizer files.
+The vocabulary of the tiny CLIP is the full one, since its tokenizer is open_clip's own. The tiny SigLIP has a
+word-level tokenizer of its own, saved as Hugging Face tokenizer files.
 """
 
 import json
@@ -42,7 +42,8 @@ SIGLIP = {
     },
 }
 SIGLIP_PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
-WORDS = "a the of dog cat red blue green man woman runs in snow on beach two children play with ball".split()
+WORDS = ["a", "the", "of", "dog", "cat", "red", "blue", "green", "man", "woman", "runs", "in", "snow", "on", "beach"]
+WORDS += ["two", "children", "play", "with", "ball"]
 
 
 def register(folder: Path, name: str, config: dict) -> None:
@@ -98,13 +99,3 @@ def save_folder(model: torch.nn.Module, folder: Path, config: dict, preprocess: 
     save(model, folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     return folder
-
-
-def cached(repository: str, cache: Path) -> Path:
-    """Make the folder of a hub repository as huggingface_hub lays it out; return where its files go."""
-    folder = cache / ("models--" + repository.replace("/", "--"))
-    files = folder / "snapshots" / "0123abcd"
-    files.mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("0123abcd")
-    return files

@@ -1,5 +1,6 @@
 """Rows for the store's tests, and a look at what a collection's folder holds."""
 
+import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -70,7 +71,9 @@ def files_on_disk(store: Store) -> set[str]:
 
 
 def expected_files(store: Store) -> set[str]:
-    """All files that should lie there: those in force, and the older manifests."""
-    manifest = store.snapshot().manifest
-    versions = {f"manifests/v{version:06d}.json" for version in range(1, manifest.version + 1)}
-    return {"CURRENT", ".lock", *versions, *(entry.name for entry in manifest.files)}
+    """All files that should lie there: what the version in force and the older ones name, and nothing else."""
+    expected = {"CURRENT", ".lock"}
+    for version in range(1, store.snapshot().version + 1):
+        name = f"manifests/v{version:06d}.json"
+        expected |= {name, *(entry["name"] for entry in json.loads(Path(store.path, name).read_bytes())["files"])}
+    return expected
