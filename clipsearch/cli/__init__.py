@@ -141,7 +141,7 @@ def _answer(problem: BaseException, console: Console) -> int:
         return INTERRUPTED
     if isinstance(problem, click.ClickException):
         console.complain(problem.format_message() + _help_hint(problem))
-        return problem.exit_code
+        return _code(problem.exit_code, console)
     if isinstance(problem, ClipsearchError):
         console.complain(str(problem))
         return _code(problem.exit_code, console)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable
 from typing import IO, Any, BinaryIO, cast
 
+import click
+
 
 class Console:
     """Where a command writes, and how much.
@@ -34,9 +36,14 @@ class Console:
         """Write lines to stdout."""
         stream = binary(sys.stdout)
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        for line in lines:
-            stream.write((line if isinstance(line, bytes) else line.encode(encoding, "replace")) + end)
-        stream.flush()
+        try:
+            for line in lines:
+                stream.write((line if isinstance(line, bytes) else line.encode(encoding, "replace")) + end)
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            raise click.ClickException(f"The results cannot be written: {problem.strerror}.") from problem
 
     def json(self, lines: Iterable[str]) -> None:
         """Write JSON Lines to stdout: UTF-8 whatever the terminal speaks."""
@@ -45,7 +52,7 @@ class Console:
     def note(self, text: str) -> None:
         """Say something on stderr, unless asked to be quiet."""
         if not self.quiet:
-            self._say(text)
+            self._say(_harmless(text))
 
     def detail(self, text: str) -> None:
         """Say something on stderr that only --verbose asks for."""
@@ -55,7 +62,7 @@ class Console:
     def complain(self, text: str, word: str = "error") -> None:
         """Say what went wrong on stderr, quiet or not."""
         head = f"\x1b[1;31m{word}:\x1b[0m" if self.colour(sys.stderr) else f"{word}:"
-        self._say(f"{head} {text}" if text else head.replace(":", ""))
+        self._say(f"{head} {_harmless(text)}" if text else head.replace(":", ""))
 
     def _say(self, text: str) -> None:
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
@@ -63,6 +70,13 @@ class Console:
         sys.stderr.flush()
         stream.write(text.encode(encoding, "backslashreplace") + b"\n")
         stream.flush()
+
+
+def _harmless(text: str) -> str:
+    """Spell out what a file name in a message could do to a terminal."""
+    from clipsearch.present.text import printable
+
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def binary(stream: IO[str]) -> BinaryIO:

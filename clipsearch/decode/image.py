@@ -25,7 +25,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from clipsearch.decode.limits import DecodeFailure, DecodeLimits
 from clipsearch.decode.metadata import read_exif, read_orientation
 from clipsearch.decode.modes import to_rgb
-from clipsearch.decode.sniff import ALLOWED, allowed_format, count_scans, unsupported_format, webp_size
+from clipsearch.decode.sniff import ALLOWED, allowed_format, count_scans, is_cut_tiff, unsupported_format, webp_size
 from clipsearch.types import ImageMetadata, Pixels, SkipReason
 
 _PLUGINS = {"JPEG": "Jpeg", "PNG": "Png", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp", "TIFF": "Tiff", "AVIF": "Avif"}
@@ -88,6 +88,8 @@ def open_image(data: bytes, limits: DecodeLimits) -> ImageFile.ImageFile:
     try:
         image = _opener(kind)(data)
     except (UnidentifiedImageError, SyntaxError) as error:
+        if kind == "TIFF" and is_cut_tiff(data):
+            raise DecodeFailure(SkipReason.TRUNCATED, "the file ends before its directory") from error
         raise DecodeFailure(SkipReason.UNIDENTIFIED, f"begins as {kind} and cannot be opened as one") from error
     _check_size(image.size, limits)
     if kind == "JPEG" and (scans := count_scans(data, limits.max_scans)) > limits.max_scans:

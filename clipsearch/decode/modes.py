@@ -13,6 +13,8 @@ from PIL import Image
 
 _STRIP_PIXELS = 1 << 20
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+# Cameras and scanners have 10, 12, 14 or 16 bits. A deep file with less than 8 in use has even its dark details there.
+_DEPTH_WHITES = (1.0, 3.0, 7.0, 15.0, 31.0, 63.0, 127.0, 255.0, 1_023.0, 4_095.0, 16_383.0, 65_535.0)
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
@@ -70,7 +72,7 @@ def _deep_range(image: Image.Image) -> tuple[float, float]:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
     if low > high:
         return 0.0, 1.0
-    whites = (1.0, 255.0, 65_535.0) if image.mode == "F" else (255.0, 1_023.0, 4_095.0, 16_383.0, 65_535.0)
+    whites = (1.0, 255.0, 65_535.0) if image.mode == "F" else _DEPTH_WHITES
     if low >= 0 and high <= whites[-1]:
         return 0.0, next(white for white in whites if high <= white)
     return low, high if high > low else low + 1.0

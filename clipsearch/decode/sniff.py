@@ -139,3 +139,9 @@ def _walk_scans(data: bytes) -> int:
         if marker != 0x01:
             position += max(2, int.from_bytes(data[position : position + 2], "big"))
     return scans
+
+
+def is_cut_tiff(data: bytes) -> bool:
+    """Tell whether a TIFF's directory, which writers like to put last, lies beyond the end of the file."""
+    order = "little" if data[:2] == b"II" else "big"
+    return data[2:4] in (b"*\0", b"\0*") and int.from_bytes(data[4:8], order) > len(data)

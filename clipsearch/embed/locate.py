@@ -82,7 +82,8 @@ def weights_path(card: EncoderCard) -> str | None:
     if card.hub is not None:
         return hub_file(card.hub, (card.hub_file,) if card.hub_file else WEIGHT_FILES)
     packaged = expected_path(card)
-    return packaged if os.path.isdir(packaged) and os.listdir(packaged) else None
+    files = os.listdir(packaged) if os.path.isdir(packaged) else []
+    return packaged if any(not name.endswith(".md") for name in files) else None  # a notice alone is no model
 
 
 def tokenizer_path(card: EncoderCard) -> str | None:

@@ -76,13 +76,18 @@ def read_pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
                     "The first line must name them: image,caption"
                 )
             for row in reader:
-                image, caption = row["image"], (row["caption"] or "").strip()
+                image, caption = row["image"], _clean(row["caption"] or "")
                 if image and caption:
                     yield image, caption
     except FileNotFoundError as problem:
         raise SourceNotFoundError(f"There is no caption file {path}.") from problem
     except (OSError, csv.Error) as problem:
         raise InputError(f"{path} cannot be read as a CSV of captions: {problem}.") from problem
+
+
+def _clean(text: str) -> str:
+    """Return a caption as it can be stored: bytes that are no UTF-8 as ``\\xNN``, no blanks around."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").strip()
 
 
 def ingest_captions(

@@ -6,7 +6,6 @@ it takes none. All widths in this room are in cells.
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from datetime import datetime
 
 ELLIPSIS = "…"
@@ -134,10 +133,3 @@ def moment(value: datetime | str) -> str:
     """Return a time as "2026-11-20 18:02"; text in ISO 8601 is taken as such a time."""
     text = value if isinstance(value, str) else value.isoformat()
     return text[:16].replace("T", " ")
-
-
-def listing(names: Iterable[str], limit: int) -> str:
-    """Return "a, b, c and 12 more"."""
-    every = [printable(name) for name in names]
-    rest = len(every) - limit
-    return ", ".join(every[:limit]) + (f" and {rest:,} more" if rest > 0 else "")

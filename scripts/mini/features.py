@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mini.data import SIZE, pixel_batches
-from mini.towers import WIDTH, LowerImage, load_lite2, load_minilm, load_tokenizer
+from mini.towers import WIDTH, LowerImage, load_lite2, load_minilm, load_tokenizer, middle_blocks, upper_blocks
 
 TEXT_SPLIT = 4
 
@@ -41,6 +41,19 @@ def image_cache(work: Path, name: str, raws: list[bytes], view: int) -> NDArray[
         session = lower_session(work)
         parts = [session.run(None, {"pixels": p})[0].astype(np.float16) for p in pixel_batches(raws, view)]
         np.save(path, np.concatenate(parts))
+    return np.load(path, mmap_mode="r")
+
+
+@torch.inference_mode()
+def top_cache(work: Path, name: str, raws: list[bytes], view: int) -> NDArray[np.float16]:
+    """Activations float16 (N, 352, 7, 7) after the last block: what the heads are trained on at first."""
+    path = work / f"top-{name}-{view}.npy"
+    if not path.exists():
+        net = load_lite2()
+        rest = torch.nn.Sequential(middle_blocks(net), upper_blocks(net))
+        below = image_cache(work, name, raws, view)
+        parts = [rest(torch.from_numpy(below[i : i + 64].astype(np.float32))).numpy() for i in range(0, len(below), 64)]
+        np.save(path, np.concatenate(parts).astype(np.float16))
     return np.load(path, mmap_mode="r")
 
 

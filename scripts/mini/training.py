@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mini.features import TEXT_SPLIT, TextCache
 from mini.metrics import recalls
 from mini.model import ImageHead, TextHead, minilm_embedding
-from mini.towers import Bert
+from mini.towers import WIDTH, Bert
 
 CAPTIONS, SHORTS, PROMPTS = 5, 4, 3
 
@@ -234,25 +234,31 @@ def tuned_grid(model: Mini, corpus: Corpus) -> Grid:
 
 
 @torch.inference_mode()
-def embed_split(model: Mini, corpus: Corpus, from_tops: bool, batch: int = 128) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Unit embeddings of every picture (its first view) and every caption of a split."""
-    model.eval()
-    images, texts = [], []
+def embed_pictures(model: Mini, corpus: Corpus, from_tops: bool, batch: int = 100) -> NDArray[np.float32]:
+    """Unit embeddings of every picture of a split, in its first view."""
     source = corpus.tops[0] if from_tops else corpus.views[0]
-    for start in range(0, len(source), batch):
-        x = _float(source[start : start + batch])
-        images.append(model.image(x if from_tops else model.upper(model.middle(x))).numpy())
-    count = len(corpus.captions.starts) - 1
-    order = np.argsort(np.diff(corpus.captions.starts), kind="stable")
-    found = np.empty((count, images[0].shape[1]), np.float32)
-    for start in range(0, count, batch):
-        rows = order[start : start + batch]
-        found[rows] = model.texts(*corpus.captions.batch(rows))[0].numpy()
-    texts.append(found)
-    return np.concatenate(images), np.concatenate(texts)
+    batches = [_float(source[i : i + batch]) for i in range(0, len(source), batch)]
+    return np.concatenate([model.image(x if from_tops else model.upper(model.middle(x))).numpy() for x in batches])
 
 
-def dev_watch(corpus: Corpus, from_tops: bool) -> Callable[[Mini], str]:
-    """Report recall on the development split."""
-    owners = np.repeat(np.arange(len(corpus.views[0])), CAPTIONS)
-    return lambda model: str(recalls(*embed_split(model, corpus, from_tops), owners))
+@torch.inference_mode()
+def embed_captions(model: Mini, cache: TextCache, rows: NDArray[np.int64], batch: int = 128) -> NDArray[np.float32]:
+    """Unit embeddings of some cached texts; texts of like length go together."""
+    found = np.empty((len(rows), WIDTH), np.float32)
+    order = np.argsort(np.diff(cache.starts)[rows], kind="stable")
+    for i in range(0, len(rows), batch):
+        chosen = order[i : i + batch]
+        found[chosen] = model.texts(*cache.batch(rows[chosen]))[0].numpy()
+    return found
+
+
+def dev_watch(corpus: Corpus, from_tops: bool, captions: int = 1) -> Callable[[Mini], str]:
+    """Report recall on the development split with the first few captions of each picture."""
+    owners = np.repeat(np.arange(len(corpus.views[0])), captions)
+    rows = owners * CAPTIONS + np.tile(np.arange(captions), len(corpus.views[0]))
+
+    def watch(model: Mini) -> str:
+        model.eval()
+        return str(recalls(embed_pictures(model, corpus, from_tops), embed_captions(model, corpus.captions, rows), owners))
+
+    return watch

@@ -246,3 +246,11 @@ def test_deleted_rows_and_order_do_not_change_scores(photos, tmp_path):
     after = {hit.path: hit.score for hit in collection.search("red", k=10)}
     assert set(before) - set(after) == {str(photos / "white.png")}
     np.testing.assert_array_equal([before[path] for path in after], list(after.values()))
+
+
+def test_a_caption_in_no_encoding_is_embedded_once(photos, tmp_path):
+    captions = tmp_path / "captions.csv"
+    captions.write_bytes(b"image,caption\nred.png,caf\xe9 at night\n")
+    collection, report = make(photos, tmp_path, captions=captions)
+    assert report.texts_embedded == 1
+    assert collection.index(photos, captions=captions).texts_embedded == 0

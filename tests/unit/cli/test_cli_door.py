@@ -104,6 +104,12 @@ def test_no_failure_of_search_looks_like_nothing_found(cli, fake):
     assert cli("index", ".", "-i", "photos").code == 1
 
 
+def test_a_file_name_in_a_message_cannot_reach_the_terminal(cli, fake):
+    fake.failure = errors.InputError("no \x1b]0;title\x07 \udce9\nsecond line")
+    assert cli("search", "dog").err == "error: no \\x1b]0;title\\x07 \\xe9\nsecond line\n"
+    assert cli("search", "./no\x1b[2J.jpg").err.startswith("error: There is no file ./no\\x1b[2J.jpg.")
+
+
 def test_debug_shows_the_traceback(cli, fake):
     fake.failure = ZeroDivisionError("x")
     done = cli("search", "dog", "--debug")

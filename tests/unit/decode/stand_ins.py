@@ -4,6 +4,7 @@ Workers import this module by the name in the spec. The colour of a picture says
 red misbehaves as the stand-in says, anything else is decoded.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -61,8 +62,9 @@ def fail():
 
 
 def babble():
-    for _ in range(1000):
-        os.write(2, b"x" * 10_000)
+    with contextlib.suppress(OSError):  # a C library does not look either
+        for _ in range(1000):
+            os.write(2, b"x" * 10_000)
     sys.stdout.write("noise\n")
 
 

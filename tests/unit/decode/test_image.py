@@ -77,7 +77,8 @@ def turned(orientation):
 def test_all_eight_orientations_come_out_upright(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    metadata, pixels = decode(encoded(turned(orientation), kind, exif=exif))
+    # As bytes: of an Exif object pillow-heif takes the tags, but not the rotation that HEIF stores apart.
+    metadata, pixels = decode(encoded(turned(orientation), kind, exif=exif.tobytes()))
     assert (metadata.width, metadata.height) == (96, 64)
     assert correlation(pixels, UPRIGHT) > 0.99
 
@@ -136,7 +137,7 @@ def test_grey_with_transparent_colour_is_white():
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 def test_deep_grey_is_scaled_and_not_clipped(kind, bits):
     grey = np.asarray(scene().convert("L"))
-    deep = (grey.astype(np.uint16) * ((1 << bits) - 1) // 255).astype(np.uint16)
+    deep = (grey.astype(np.uint32) * ((1 << bits) - 1) // 255).astype(np.uint16)
     pixels = decode(encoded(Image.fromarray(deep), kind))[1]
     plain = decode(encoded(scene().convert("L"), "PNG"))[1]
     assert np.abs(pixels.astype(int) - plain).max() < 6 + 255 * (1 - deep.max() / ((1 << bits) - 1))
@@ -225,7 +226,7 @@ def test_bombs_of_other_formats_are_refused():
     gif[6:10] = b"\xff\xff\xff\xff"
     bmp = bytearray(encoded(scene(), "BMP"))
     bmp[18:26] = (60_000).to_bytes(4, "little") * 2
-    webp = bytearray(encoded(scene().convert("RGBA"), "WEBP", save_all=True, append_images=[scene()]))
+    webp = bytearray(encoded(Image.new("RGBA", (40, 40), (9, 9, 9, 99)), "WEBP"))
     assert webp[12:16] == b"VP8X"
     webp[24:30] = (16_000).to_bytes(3, "little") * 2
     for data in (gif, bmp, webp):

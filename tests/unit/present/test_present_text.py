@@ -12,7 +12,6 @@ from clipsearch.present.text import (
     cut,
     duration,
     file_size,
-    listing,
     pad,
     printable,
     shorten_path,
@@ -93,4 +92,3 @@ def test_sizes_are_said_in_three_digits_at_most(size, said):
 def test_counts_and_durations_read_as_people_say_them():
     assert [count(n, "image") for n in (0, 1, 1000)] == ["0 images", "1 image", "1,000 images"]
     assert [duration(s) for s in (0.04, 21.44, 125, 7325)] == ["0.0 s", "21.4 s", "2 min 5 s", "2 h 2 min"]
-    assert listing(["a", "b", "c"], 2) == "a, b and 1 more"
