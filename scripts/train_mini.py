@@ -13,13 +13,14 @@ import argparse
 import random
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mini import data
 from mini.features import TextCache, image_cache, text_cache, top_cache
-from mini.model import ImageHead, TextHead, minilm_embedding
+from mini.model import ImageHead, TextHead
 from mini.towers import load_lite2, load_minilm, middle_blocks, upper_blocks
 from mini.training import (
     CAPTIONS,
@@ -64,16 +65,10 @@ def class_prompts() -> list[str]:
 
 
 @torch.inference_mode()
-def class_table(mini_text: Mini, prompts: TextCache) -> Tensor:
+def class_table(model: Mini, prompts: TextCache) -> Tensor:
     """MiniLM's embedding of each class: the mean over its prompts, (1000, 384), unit norm."""
-    rows = torch.arange(1000 * PROMPTS).view(-1, 100)
-    parts = [minilm_embedding(*_states(mini_text, prompts, chunk)) for chunk in rows]
-    return F.normalize(torch.cat(parts).view(1000, PROMPTS, -1).mean(1), dim=-1)
-
-
-def _states(model: Mini, cache: TextCache, rows: Tensor) -> tuple[Tensor, Tensor]:
-    hidden, mask = cache.batch(rows.numpy())
-    return model.bert.run(hidden, mask, 4, 6), mask
+    embeddings = model.texts(prompts, np.arange(1000 * PROMPTS))[1]
+    return F.normalize(embeddings.view(1000, PROMPTS, -1).mean(1), dim=-1)
 
 
 def build(train: Corpus) -> Mini:

@@ -118,3 +118,10 @@ def parse(command: click.Command, arguments: list[str]) -> None:
         _, inner, tail = command.resolve_command(ctx, rest)
         assert inner is not None
         parse(inner, tail)
+
+
+def test_the_models_that_examples_name_exist():
+    from clipsearch.embed.card import load_card
+
+    named = [m for _, line in shell_lines() for m in re.findall(r"(?:--model|pull|path) ([\w.-]+)(?:\s|$)", line)]
+    assert {load_card(name).name for name in named} - {"hashing"}

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mini.features import TEXT_SPLIT, TextCache
 from mini.metrics import recalls
 from mini.model import ImageHead, TextHead, minilm_embedding
-from mini.towers import WIDTH, Bert
+from mini.towers import Bert
 
 CAPTIONS, SHORTS, PROMPTS = 5, 4, 3
 
@@ -36,7 +36,7 @@ class Settings:
 
     seed: int = 0
     batch: int = 256
-    head_epochs: int = 8
+    head_epochs: int = 6
     head_rate: float = 1.2e-3
     tune_epochs: int = 6
     tune_rate: float = 4e-4
@@ -78,8 +78,14 @@ class Mini(nn.Module):
             part.train(False)
         return self
 
-    def texts(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Cached hidden states -> unit embeddings, and MiniLM's own."""
+    def texts(self, cache: TextCache, rows: NDArray[np.int64], chunk: int = 64) -> tuple[Tensor, Tensor]:
+        """Unit embeddings of cached texts, and MiniLM's own; texts of like length go together, to save padding."""
+        order = np.argsort(cache.starts[rows + 1] - cache.starts[rows], kind="stable")
+        pairs = [self._texts(*cache.batch(rows[order[i : i + chunk]])) for i in range(0, len(rows), chunk)]
+        back = torch.from_numpy(np.argsort(order))
+        return torch.cat([p[0] for p in pairs])[back], torch.cat([p[1] for p in pairs])[back]
+
+    def _texts(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.bert.run(hidden, mask, TEXT_SPLIT, len(self.bert.layers))
         return self.text(hidden, mask), minilm_embedding(hidden, mask).detach()
 
@@ -122,7 +128,7 @@ def push_to_classes(grid: Tensor, image: ImageHead, classes: Tensor) -> Tensor:
 def keep_general(model: Mini, grid: Tensor, prompts: TextCache, count: int, rng: np.random.Generator) -> Tensor:
     """Cross-entropy between the classifier's opinion on pushed pictures and the similarity of their embeddings to class names."""
     classes = rng.choice(1000, count, replace=False)
-    texts = model.texts(*prompts.batch(classes * PROMPTS + rng.integers(PROMPTS, size=count)))[0]
+    texts = model.texts(prompts, classes * PROMPTS + rng.integers(PROMPTS, size=count))[0]
     pushed = push_to_classes(grid.detach(), model.image, torch.from_numpy(classes))
     images, opinion = model.image.embed(pushed)
     target = opinion[:, classes].softmax(-1)
@@ -142,10 +148,10 @@ Grid = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
 def step_loss(model: Mini, corpus: Corpus, rows: NDArray[np.int64], grid: Tensor, settings: Settings, rng: np.random.Generator) -> Tensor:
     """The three losses on one batch."""
     images, _ = model.image.embed(grid)
-    texts, known = model.texts(*corpus.captions.batch(rows * CAPTIONS + rng.integers(CAPTIONS, size=len(rows))))
+    texts, known = model.texts(corpus.captions, rows * CAPTIONS + rng.integers(CAPTIONS, size=len(rows)))
     loss = contrast(images, texts, model.scale, known @ known.T, settings.soft)
     assert corpus.shorts is not None and corpus.prompts is not None
-    texts, known = model.texts(*corpus.shorts.batch(rows * SHORTS + rng.integers(SHORTS, size=len(rows))))
+    texts, known = model.texts(corpus.shorts, rows * SHORTS + rng.integers(SHORTS, size=len(rows)))
     loss = loss + settings.short * contrast(images, texts, model.scale, known @ known.T, 2 * settings.soft)
     return loss + settings.general * keep_general(model, grid[: len(rows) // 2], corpus.prompts, settings.classes_per_step, rng)
 
@@ -241,17 +247,6 @@ def embed_pictures(model: Mini, corpus: Corpus, from_tops: bool, batch: int = 10
     return np.concatenate([model.image(x if from_tops else model.upper(model.middle(x))).numpy() for x in batches])
 
 
-@torch.inference_mode()
-def embed_captions(model: Mini, cache: TextCache, rows: NDArray[np.int64], batch: int = 128) -> NDArray[np.float32]:
-    """Unit embeddings of some cached texts; texts of like length go together."""
-    found = np.empty((len(rows), WIDTH), np.float32)
-    order = np.argsort(np.diff(cache.starts)[rows], kind="stable")
-    for i in range(0, len(rows), batch):
-        chosen = order[i : i + batch]
-        found[chosen] = model.texts(*cache.batch(rows[chosen]))[0].numpy()
-    return found
-
-
 def dev_watch(corpus: Corpus, from_tops: bool, captions: int = 1) -> Callable[[Mini], str]:
     """Report recall on the development split with the first few captions of each picture."""
     owners = np.repeat(np.arange(len(corpus.views[0])), captions)
@@ -259,6 +254,11 @@ def dev_watch(corpus: Corpus, from_tops: bool, captions: int = 1) -> Callable[[M
 
     def watch(model: Mini) -> str:
         model.eval()
-        return str(recalls(embed_pictures(model, corpus, from_tops), embed_captions(model, corpus.captions, rows), owners))
+        return str(recalls(embed_pictures(model, corpus, from_tops), _captions(model, corpus, rows), owners))
 
     return watch
+
+
+@torch.inference_mode()
+def _captions(model: Mini, corpus: Corpus, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    return model.texts(corpus.captions, rows)[0].numpy()

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,12 +173,17 @@ def test_a_path_too_long_for_the_system_is_a_skip(tmp_path):
     assert list(skips(entries).values()) == ["path_too_long"]
 
 
-def test_a_deep_tree_is_walked_to_its_end(tmp_path):
-    deep = "/".join(["d"] * 1500)
-    for depth in range(1500):
-        os.mkdir(tmp_path / "/".join(["d"] * (depth + 1)))
-    put(tmp_path, f"{deep}/a.jpg")
-    assert images(scan(tmp_path)) == [f"{deep}/a.jpg".encode()]
+def test_a_tree_deeper_than_the_recursion_limit_is_walked_to_its_end(tmp_path):
+    folders = ["/".join(["d"] * depth) for depth in range(1, sys.getrecursionlimit() + 200)]
+    for folder in folders:
+        os.mkdir(tmp_path / folder)
+    put(tmp_path, f"{folders[-1]}/a.jpg")
+    try:
+        assert images(scan(tmp_path)) == [f"{folders[-1]}/a.jpg".encode()]
+    finally:  # here: what pytest clears up with is recursive
+        (tmp_path / folders[-1] / "a.jpg").unlink()
+        for folder in reversed(folders):
+            os.rmdir(tmp_path / folder)
 
 
 def test_a_root_that_vanishes_yields_nothing(tmp_path):
