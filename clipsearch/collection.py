@@ -38,6 +38,14 @@ PathLike = str | os.PathLike[str]
 OneImage = PathLike | bytes | BinaryIO
 
 
+class _How(TypedDict):
+    """How the encoder is run."""
+
+    runtime: str
+    device: str
+    precision: str
+
+
 class _Options(TypedDict, total=False):
     """The options of ``Collection.search``, for its overloads."""
 
@@ -49,7 +57,14 @@ class _Options(TypedDict, total=False):
     leave_out_self: bool
 
 
-def create(path: PathLike, model: str | None = None, *, runtime: str = "auto", device: str = "auto") -> "Collection":
+def create(
+    path: PathLike,
+    model: str | None = None,
+    *,
+    runtime: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+) -> "Collection":
     """Make an empty collection and open it.
 
     Args:
@@ -58,6 +73,7 @@ def create(path: PathLike, model: str | None = None, *, runtime: str = "auto", d
             a better one.
         runtime: how the encoder is run.
         device: where the encoder is run.
+        precision: numbers it computes in: "auto", "fp32", "bf16" or "fp16".
 
     Raises:
         InputError: there is a collection already, or no such model.
@@ -67,21 +83,21 @@ def create(path: PathLike, model: str | None = None, *, runtime: str = "auto", d
     if os.path.exists(os.path.join(place, "CURRENT")):  # asked before the encoder is loaded, which may take a while
         raise InputError(f"There is a collection in {place} already. Open it, or choose another name.")
     name, note = choose_model(model)
-    encoder = load_encoder(name, runtime=runtime, device=device)
+    encoder = load_encoder(name, runtime=runtime, device=device, precision=precision)
     store = Store.create(place, encoder_record(encoder), encoder.dim)
-    collection = Collection(store, runtime=runtime, device=device, note=note)
+    collection = Collection(store, runtime=runtime, device=device, precision=precision, note=note)
     collection._encoder = encoder
     return collection
 
 
-def open(path: PathLike, *, runtime: str = "auto", device: str = "auto") -> "Collection":
+def open(path: PathLike, *, runtime: str = "auto", device: str = "auto", precision: str = "auto") -> "Collection":
     """Open a collection. Its encoder is loaded at the first query or index run.
 
     Raises:
         CollectionNotFoundError: there is no collection at ``path``.
         CorruptShardError: the collection is damaged.
     """
-    return Collection(Store.open(os.path.abspath(path)), runtime=runtime, device=device)
+    return Collection(Store.open(os.path.abspath(path)), runtime=runtime, device=device, precision=precision)
 
 
 class Collection:
@@ -94,12 +110,20 @@ class Collection:
         note: one line on how to get a better model, where ``create`` chose one; else None.
     """
 
-    def __init__(self, store: Store, *, runtime: str = "auto", device: str = "auto", note: str | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        runtime: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        note: str | None = None,
+    ) -> None:
         self.path = os.path.abspath(store.path)
         self.name = os.path.basename(self.path)
         self.note = note
         self._store = store
-        self._runtime, self._device = runtime, device
+        self._how = _How(runtime=runtime, device=device, precision=precision)
         self._encoder: Encoder | None = None
         self._lock = threading.RLock()  # held while something is loaded, never while something is searched
         self._view: View | None = View(store.snapshot())
@@ -118,7 +142,7 @@ class Collection:
         encoder = self._encoder
         if encoder is None:
             with self._lock:
-                encoder = self._encoder or load_encoder(self.model, runtime=self._runtime, device=self._device)
+                encoder = self._encoder or load_encoder(self.model, **self._how)
                 self._encoder = encoder
         check_encoder(encoder, record, self.path)
         return encoder

@@ -22,7 +22,7 @@ _NAMES = {"text_to_image": "text to image", "image_to_text": "image to text"}
 @options.encoder
 @options.common
 def command(
-    console: Console, captions: str, index: str | None, indexes_dir: str, as_json: bool, device: str, runtime: str
+    console: Console, captions: str, index: str | None, indexes_dir: str, as_json: bool, how: dict[str, str]
 ) -> int:
     """Measure retrieval on pictures and captions.
 
@@ -36,7 +36,7 @@ def command(
     import clipsearch
     from clipsearch.cli.place import find
 
-    with clipsearch.open(find(index, indexes_dir), device=device, runtime=runtime) as collection:
+    with clipsearch.open(find(index, indexes_dir), **how) as collection:
         report = collection.evaluate(captions)
         name = collection.name
     if report.missing:

@@ -66,8 +66,7 @@ def command(
     indexes_dir: str,
     model: str | None,
     report: str | None,
-    device: str,
-    runtime: str,
+    how: dict[str, str],
     **settings: Any,  # Any: options that go to Collection.index
 ) -> int:
     """Index pictures, or bring a collection up to date.
@@ -88,7 +87,7 @@ def command(
 
     _check_files(settings["captions"], report)
     path = _place(source, index, indexes_dir, settings["column"])
-    with _open_or_create(console, path, model, device, runtime) as collection:
+    with _open_or_create(console, path, model, how) as collection:
         if index is None:
             _warn_of_another_root(console, collection, path, source)
         done = _run(console, collection, source, settings)
@@ -129,16 +128,16 @@ def _place(source: str, index: str | None, home: str, column: str | None) -> str
     return to_make(index, home) if index is not None else os.path.join(home, name)
 
 
-def _open_or_create(console: Console, path: str, model: str | None, device: str, runtime: str) -> "Collection":
+def _open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
     import clipsearch
     from clipsearch.cli.place import is_collection
 
     if not is_collection(path):
-        collection = clipsearch.create(path, model, device=device, runtime=runtime)
+        collection = clipsearch.create(path, model, **how)
         if collection.note:
             console.note(f"note: {collection.note}")
         return collection
-    collection = clipsearch.open(path, device=device, runtime=runtime)
+    collection = clipsearch.open(path, **how)
     if model is not None:
         _check_model(collection, path, model)
     return collection

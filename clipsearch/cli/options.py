@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -58,7 +58,13 @@ def collection(function: F) -> F:
 
 
 def encoder(function: F) -> F:
-    """Add --device and --runtime."""
+    """Add --device, --runtime and --precision; the command gets them as ``how``, for ``clipsearch.open``."""
+
+    @wraps(function)
+    def gathering(*args: Any, device: str, runtime: str, precision: str, **kwargs: Any) -> Any:  # Any: click's values
+        return function(*args, how={"device": device, "runtime": runtime, "precision": precision}, **kwargs)
+
+    command = cast(F, gathering)
     for option in reversed(
         (
             click.option(
@@ -76,10 +82,17 @@ def encoder(function: F) -> F:
                 shell_complete=_complete_runtimes,
                 help="What runs the model.",
             ),
+            click.option(
+                "--precision",
+                type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+                default="auto",
+                show_default=True,
+                help="Numbers the model computes in.",
+            ),
         )
     ):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 def complete_models(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:

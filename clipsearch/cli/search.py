@@ -82,8 +82,7 @@ def command(
     preview: bool,
     contact_sheet: str | None,
     overwrite: bool,
-    device: str,
-    runtime: str,
+    how: dict[str, str],
 ) -> int:
     """Search a collection with words, a picture, or both.
 
@@ -101,7 +100,7 @@ def command(
     asked, plus, minus = _read_arguments(query, add, subtract, force)
     if contact_sheet is not None:
         _check_sheet(contact_sheet, overwrite)
-    with _open(index, indexes_dir, device, runtime) as collection:
+    with _open(index, indexes_dir, how) as collection:
         result = _ask(collection, asked, plus, minus, k=count, target=target, leave_out_self=leave_out_self)
         console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
@@ -137,11 +136,11 @@ def _read_arguments(query: Sequence[str], add: Sequence[str], subtract: Sequence
     return asked, [read_part(part) for part in add], [read_part(part) for part in subtract]
 
 
-def _open(index: str | None, home: str, device: str, runtime: str) -> "Collection":
+def _open(index: str | None, home: str, how: dict[str, str]) -> "Collection":
     import clipsearch
     from clipsearch.cli.place import find
 
-    return clipsearch.open(find(index, home), device=device, runtime=runtime)
+    return clipsearch.open(find(index, home), **how)
 
 
 def _ask(
