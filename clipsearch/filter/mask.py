@@ -1,0 +1,97 @@
+"""A filter's answer: the ids of the rows that it lets pass, and a small memory of such answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipsearch.filter.connection import limited, locked_down, seal
+from clipsearch.filter.expression import Expression, check_expression, filter_source
+from clipsearch.filter.tree import Refusal
+from clipsearch.types import Ints
+
+SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Row ids (n,) int64, ascending, that a filter lets pass; the filter, and whether it may be remembered."""
+
+    ids: Ints
+    expression: Expression
+
+
+class MaskCache:
+    """The last answers, by the filter as given and by the filter as understood.
+
+    For one version of a collection: its rows do not change, so an answer stays true. Its owner takes care that one
+    thread at a time is inside.
+    """
+
+    def __init__(self, limit: int = 32, budget_bytes: int = 128 * 2**20) -> None:
+        self._limit, self._budget = limit, budget_bytes
+        self._keys: dict[str, str] = {}  # text → key
+        self._ids: dict[str, Ints] = {}  # key → ids, least recently used first
+
+    def get(self, text: str) -> Ints | None:
+        """Return the ids of a filter, given by its text or by its key."""
+        key = self._keys.get(text, text)
+        ids = self._ids.pop(key, None)
+        if ids is not None:
+            self._ids[key] = ids
+        return ids
+
+    def put(self, text: str, mask: Mask) -> None:
+        """Remember an answer, and forget the oldest ones where there are too many."""
+        if not mask.expression.lasting or mask.ids.nbytes > self._budget:
+            return
+        key = mask.expression.key
+        self._ids.pop(key, None)
+        self._ids[key] = mask.ids
+        while len(self._ids) > self._limit or sum(ids.nbytes for ids in self._ids.values()) > self._budget:
+            del self._ids[next(iter(self._ids))]
+        self._keys[text] = key
+        self._keys = {text: key for text, key in list(self._keys.items())[-4 * self._limit :] if key in self._ids}
+
+
+def allowed_ids(
+    text: str,
+    columns: Sequence[str],
+    table: Callable[[], Any],  # Any: an Arrow table, which this room does not import
+    *,
+    known: Callable[[str], Ints | None] = lambda key: None,
+    seconds: float = SECONDS,
+) -> Mask:
+    """Return the ids of the rows for which a filter is true; not of those for which it is false or NULL.
+
+    Args:
+        text: the filter, such as ``width > 2000 AND camera LIKE 'Canon%'``.
+        columns: names of the columns that it may use.
+        table: gives the rows: an Arrow table with ``columns``, ``id`` among them. Asked for once the filter passed.
+        known: gives the ids of a filter of that key, where they are remembered.
+        seconds: time it may take.
+
+    Raises:
+        FilterSyntaxError: it is not one boolean expression over the columns.
+        InputError: it took too long, or needs too much memory.
+    """
+    source = filter_source(text, columns)
+    with locked_down() as connection:
+        try:
+            expression = check_expression(connection, source, columns)
+            ids = known(expression.key)
+            if ids is None:
+                ids = _run(connection, expression, table(), seconds)
+        except Refusal as problem:
+            raise source.error(problem) from None
+    return Mask(ids, expression)
+
+
+def _run(connection: Any, expression: Expression, table: Any, seconds: float) -> Ints:  # Any: as above
+    seal(connection, {"images": table})
+    with limited(connection, seconds, "filter"):
+        found = connection.execute(expression.source.statement).fetchnumpy()
+    ids = np.sort(np.asarray(found["id"], dtype=np.int64))
+    ids.flags.writeable = False  # it is shared
+    return ids

@@ -1,0 +1,120 @@
+"""Write the trained model as the files that ship: two ONNX graphs with int8 weights, the word table, the vocabulary, the card.
+
+Weights become int8 with one scale a channel and a ``DequantizeLinear`` in front of them; activations stay float32. ONNX Runtime widens the
+weights once, when the session is made (see ``clipsearch/embed/mini.py``), so the embedding of a row does not depend on its batch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+
+from mini.data import SIZE
+from mini.model import DIM
+from mini.towers import WIDTH, LowerImage, load_lite2, load_minilm, read_minilm
+from mini.training import Mini
+
+MAX_TOKENS = 128
+SMALLEST = 2048  # weights with fewer values stay float32
+PREPROCESS = {"size": SIZE, "mode": "squash", "interpolation": "bicubic", "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
+
+
+class ImageTower(nn.Module):
+    """uint8 pixels (B, S, S, 3) -> unit embedding (B, D)."""
+
+    def __init__(self, model: Mini) -> None:
+        super().__init__()
+        self.lower, self.model = LowerImage(load_lite2()), model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model.image(self.model.upper(self.model.middle(self.lower(pixels))))
+
+
+class TextTower(nn.Module):
+    """Word embeddings (B, T, 384) and mask (B, T) -> unit embedding (B, D)."""
+
+    def __init__(self, model: Mini) -> None:
+        super().__init__()
+        self.bert, self.head = model.bert, model.text
+        self.bert.positions = nn.Parameter(self.bert.positions.detach()[:MAX_TOKENS].clone())
+
+    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
+        hidden = self.bert.run(self.bert.embed(words), mask, 0, len(self.bert.layers))
+        return self.head(hidden, mask)
+
+
+def export(model: Mini, out: Path) -> None:
+    """Write every file of the shipped model into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.eval()
+    image, text = ImageTower(model).eval(), TextTower(model).eval()
+    pixels = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
+    _graph(image, (pixels,), out / "image.onnx", {"pixels": {0: "n"}, "embedding": {0: "n"}})
+    example = (torch.randn(2, 7, WIDTH), torch.ones(2, 7))
+    _graph(text, example, out / "text.onnx", {"words": {0: "n", 1: "t"}, "mask": {0: "n", 1: "t"}, "embedding": {0: "n"}})
+    table, scales = to_int8(load_minilm()[1].numpy(), 0)
+    np.save(out / "word_embeddings.npy", table)
+    np.save(out / "word_scales.npy", scales)
+    (out / "vocab.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
+    card = {"name": "mini", "version": 1, "dim": DIM, "preprocess": PREPROCESS, "logit_scale": round(float(model.scale.exp()), 4)}
+    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def vocabulary() -> list[str]:
+    """The wordpieces, by id."""
+    pieces = json.loads(read_minilm("tokenizer.json"))["model"]["vocab"]
+    return sorted(pieces, key=pieces.__getitem__)
+
+
+def _graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, axes: dict[str, dict[int, str]]) -> None:
+    names = list(axes)
+    torch.onnx.export(
+        module, example, str(path), dynamo=False, opset_version=17, input_names=names[:-1], output_names=names[-1:], dynamic_axes=axes
+    )
+    model = onnx.load(str(path))
+    shrink(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def to_int8(weights: NDArray[Any], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 with one scale along ``axis``."""
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    scales = np.maximum(np.abs(weights).max(axis=others), 1e-8).astype(np.float32) / 127
+    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
+    return np.round(weights / scales.reshape(shape)).clip(-127, 127).astype(np.int8), scales
+
+
+def shrink(model: onnx.ModelProto) -> None:
+    """Store every large float weight of a graph as int8, behind a DequantizeLinear."""
+    graph = model.graph
+    axes = {name: axis for node in graph.node for name, axis in _weight_axes(node)}
+    for weight in list(graph.initializer):
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.ndim < 2 or values.size < SMALLEST:
+            continue
+        axis = axes.get(weight.name, 0) % values.ndim
+        small, scales = to_int8(values, axis)
+        parts = {"q": small, "s": scales, "z": np.zeros(len(scales), np.int8)}
+        graph.initializer.remove(weight)
+        graph.initializer.extend(numpy_helper.from_array(v, f"{weight.name}.{k}") for k, v in parts.items())
+        inputs = [f"{weight.name}.{k}" for k in parts]
+        graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [weight.name], axis=axis))
+
+
+def _weight_axes(node: onnx.NodeProto) -> list[tuple[str, int]]:
+    """The axis of the output channels, for the weights that a node multiplies by."""
+    if node.op_type == "MatMul":
+        return [(node.input[1], -1)]
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transB" and a.i == 1 for a in node.attribute)
+        return [(node.input[1], 0 if transposed else 1)]
+    return []
