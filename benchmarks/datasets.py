@@ -7,8 +7,8 @@ That is what makes an index look better on database vectors than it is on real q
 
     picture = unit(g mean_i + c[topic] + spread)      query = unit(g mean_t + c[topic] + noise)
 
-Rows are made a block at a time from their number and the seed alone: row 1,000,000 is the same whatever was made before,
-and ten million rows never lie in memory at once.
+Rows are made a block at a time from their number and the seed alone: row 1,000,000 is the same whatever was made
+before, and ten million rows never lie in memory at once.
 """
 
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ class Synthetic:
         """Return queries (n, D) like captions of two things: two concepts mixed, and more noise."""
         rng = np.random.default_rng((self.seed, 2))
         first, second = self._concepts[self._pick(rng, n)], self._concepts[self._pick(rng, n)]
-        return self._queries(rng, (first + second) / np.float32(np.sqrt(2)), n, noise=1.5)
+        return self._queries(rng, (first + second) / np.float32(np.sqrt(2)), n, noise=2.0)
 
     def image_queries(self, n: int = 1000) -> Floats:
         """Return queries (n, D) like pictures that are not in the set."""
@@ -89,7 +89,7 @@ class Synthetic:
 
     def _queries(self, rng: np.random.Generator, concepts: Floats, n: int, noise: float = 1.0) -> Floats:
         x = concepts * np.float32(0.6) + rng.standard_normal((n, self.dim), np.float32) * self._spectrum * np.float32(
-            0.5 * noise
+            0.8 * noise
         )
         x[:, 1] += self.gap  # another mean: along another axis, and a little against the pictures'
         x[:, 0] -= np.float32(0.14 * self.gap)
@@ -125,6 +125,7 @@ class Synthetic:
     def _spectrum(self) -> Floats:
         """Standard deviation of a row around its concept along each axis (D,): a power law, total ``spread``."""
         scale = (np.arange(self.dim) + 8.0) ** -0.55
+        scale[:2] = np.median(scale)  # the two means point anywhere, not along the strongest axes: that would make hubs
         return (self.spread * scale / np.linalg.norm(scale)).astype(np.float32)
 
     @cached_property

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CollectionNotFoundError,
         CorruptShardError,
         DataError,
+        FilterSyntaxError,
         FormatVersionError,
         InputError,
         LockedError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         UnknownNameError,
         WeightsNotFoundError,
     )
+    from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
@@ -46,6 +48,7 @@ _HOMES = {
         "CollectionNotFoundError",
         "CorruptShardError",
         "DataError",
+        "FilterSyntaxError",
         "FormatVersionError",
         "InputError",
         "LockedError",
@@ -57,6 +60,7 @@ _HOMES = {
         "UnknownNameError",
         "WeightsNotFoundError",
     ),
+    "clipsearch.flows.build": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
@@ -66,6 +70,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BuildReport",
     "ClipsearchError",
     "Collection",
     "CollectionNotFoundError",
@@ -74,6 +79,7 @@ __all__ = [
     "DataError",
     "DirectionReport",
     "EvaluationReport",
+    "FilterSyntaxError",
     "FormatVersionError",
     "Hit",
     "IndexReport",

@@ -24,15 +24,17 @@ from clipsearch.errors import InputError
 from clipsearch.flows.identity import check_encoder, encoder_record
 from clipsearch.flows.query import KINDS, answer, build_queries
 from clipsearch.flows.status import CollectionStatus, read_status
-from clipsearch.flows.view import View
+from clipsearch.flows.view import View, read_index_pointer
 from clipsearch.registry import suggest
 from clipsearch.store import Store
 from clipsearch.types import SearchResult
 
 if TYPE_CHECKING:
+    from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
+    from clipsearch.flows.tables import ColumnInfo, SqlResult
 
 PathLike = str | os.PathLike[str]
 OneImage = PathLike | bytes | BinaryIO
@@ -55,6 +57,8 @@ class _Options(TypedDict, total=False):
     k: int
     target: str
     leave_out_self: bool
+    where: str | None
+    recall: float | None
 
 
 def create(
@@ -203,6 +207,50 @@ class Collection:
         self.refresh()
         return report
 
+    def build_index(
+        self,
+        index_type: str = "auto",
+        *,
+        recipe: str | None = None,
+        memory_bytes: int | None = None,
+        retrain: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+        say: Callable[[str], None] | None = None,
+    ) -> "BuildReport":
+        """Build, extend or remove the approximate index of the pictures; does as little as it can.
+
+        Up to 200,000 pictures there is none: comparing them all costs less than encoding the query. Without calling
+        this, searches find everything too, only slower: pictures that the index does not cover are compared one by
+        one.
+
+        Args:
+            index_type: "auto", "flat" (none), "ivfflat" or "ivfpq".
+            recipe: name of a recipe, or a TOML file, in place of a choice.
+            memory_bytes: what building may take; None takes 70 % of what is free.
+            retrain: build anew even where there is an index.
+            progress: called now and then with how far it is.
+            say: called with the choice, in one line, before the work begins.
+
+        Raises:
+            InputError: too few pictures or too little memory, with figures; a wrong recipe.
+            MissingExtraError: faiss is not installed.
+            LockedError: another process is building.
+        """
+        from clipsearch.flows.build import update_index
+
+        report = update_index(
+            self._store,
+            lambda: self.encoder,
+            index_type=index_type,
+            recipe=recipe,
+            memory_bytes=memory_bytes,
+            retrain=retrain,
+            progress=progress,
+            say=say,
+        )
+        self.refresh()
+        return report
+
     @overload
     def search(
         self, text: str | None = None, *, image: OneImage | None = None, **options: Unpack[_Options]
@@ -227,6 +275,8 @@ class Collection:
         k: int = 10,
         target: str = "image",
         leave_out_self: bool = False,
+        where: str | None = None,
+        recall: float | None = None,
     ) -> SearchResult | list[SearchResult]:
         """Find the ``k`` best rows for a text, an image, a vector, or a sum of them.
 
@@ -243,28 +293,70 @@ class Collection:
             k: answers wanted.
             target: "image" for pictures, "text" for captions.
             leave_out_self: leave out pictures whose file has the very bytes of a query picture.
+            where: look only among pictures for which this is true, such as
+                ``"taken >= '2024-01-01' AND camera LIKE 'Canon%'"``; among their captions for the target "text".
+                SQL over the columns that ``columns`` lists.
+            recall: share of the true best pictures wanted, above 0 and at most 1, where an approximate index was built
+                (``build_index``): the quickest settings that reach it on queries of this kind; 1 compares every
+                picture. None takes 0.97.
 
         Returns:
             A ``SearchResult``, or a list of them where a list was asked.
 
         Raises:
             InputError: the request is wrong; QueryImageError: a query picture cannot be read.
+            FilterSyntaxError: ``where`` is not one boolean expression over the columns.
             ManifestMismatchError: the encoder is not the one that the collection was made with.
         """
         if target not in KINDS:
             raise InputError(suggest("search target", target, KINDS))
         queries, many = build_queries(text, image, vector, add, subtract, weights)
         view = self._current()
+        allowed = None if where is None else view.allowed(where, KINDS[target], self._lock)
+        index = view.index(KINDS[target], self._lock)
         results = answer(
             view.snapshot,
-            view.index(KINDS[target], self._lock),
+            index,
             queries,
             lambda: self.encoder,
             k=k,
             target=target,
             leave_out_self=leave_out_self,
+            allowed=allowed,
+            recall=recall,
+            notes=view.notes if target == "image" else (),
         )
         return results if many else results[0]
+
+    def columns(self) -> "list[ColumnInfo]":
+        """Return the columns that ``where`` may name: type, rows that have a value, an example."""
+        from clipsearch.flows.tables import columns
+
+        return columns(self._current().snapshot)
+
+    def sql(self, statement: str, *, seconds: float = 60.0) -> "SqlResult":
+        """Run one SELECT over the tables ``images`` and ``captions``; nothing is ever changed.
+
+        ``search('words', k)`` stands as a table with the columns id, rank and score. The column ``embedding`` is
+        there where the statement names it.
+
+        Args:
+            statement: such as ``"SELECT path, score FROM search('a dog', 20) JOIN images USING (id)"``.
+            seconds: time that it may take.
+
+        Raises:
+            FilterSyntaxError: it is not one SELECT over those tables.
+            InputError: it took too long, needs too much memory, or answers too much.
+        """
+        from clipsearch.flows.tables import sql
+
+        view = self._current()
+
+        def ask(words: str, k: int) -> SearchResult:
+            index = view.index("images", self._lock)
+            return answer(view.snapshot, index, build_queries(words)[0], lambda: self.encoder, k=k)[0]
+
+        return sql(view.snapshot, statement, ask, seconds=seconds)
 
     def status(self) -> CollectionStatus:
         """Return what the collection holds, in the version that searches use."""
@@ -291,7 +383,7 @@ class Collection:
         with self._lock:
             view = self._current()
             snapshot = self._store.snapshot()
-            if snapshot.version == view.snapshot.version:
+            if snapshot.version == view.snapshot.version and read_index_pointer(self.path) == view.built:
                 return False
             self._view = View(snapshot)
             return True

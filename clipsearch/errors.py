@@ -3,6 +3,7 @@
     ClipsearchError
     ├── InputError                  the request is wrong
     │   ├── UnknownNameError        no encoder, runtime, index type ... of that name; lists near names
+    │   ├── FilterSyntaxError       a --where expression or an SQL statement that is not allowed; names the place
     │   ├── SourceNotFoundError     nothing to index there
     │   ├── QueryImageError         the query image cannot be read
     │   └── WeightsNotFoundError    a model's weights are not on this machine
@@ -32,6 +33,10 @@ class InputError(ClipsearchError):
 
 class UnknownNameError(InputError):
     """A name that no registry, card table or column list holds."""
+
+
+class FilterSyntaxError(InputError):
+    """A filter is not one boolean expression over known columns, or an SQL statement not one SELECT."""
 
 
 class SourceNotFoundError(InputError):

@@ -70,7 +70,7 @@ class Verdict(StrEnum):
 
 
 def display_path(path: bytes, member: bytes | None = None) -> str:
-    """Return a printable form of a file name: UTF-8, other bytes as ``\\xNN``; tar members behind ``::``."""
+    """Return a printable form of a file name: UTF-8, other bytes escaped; tar members behind ``::``."""
     text = path.decode("utf-8", "backslashreplace")
     return text if member is None else f"{text}::{member.decode('utf-8', 'backslashreplace')}"
 
@@ -165,9 +165,10 @@ class Neighbors:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer: rank from 1, row id, path on this machine (``os.fsdecode``; tar members behind ``::``), score (cosine).
+    """One answer: rank from 1, row id, path on this machine, score (cosine).
 
-    For captions (``target="text"``) ``text`` is the caption and ``path`` its image's path ("" for a text without an image).
+    Paths are ``os.fsdecode``d; a tar member stands behind ``::``. For captions (``target="text"``) ``text`` is the
+    caption and ``path`` its image's path, "" for a text without an image.
     """
 
     rank: int

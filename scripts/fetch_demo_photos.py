@@ -12,11 +12,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-_SKIMAGE = ["astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "grass.png"]
-_SKIMAGE += ["gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png"]
-_SKIMAGE += ["retina.jpg", "rocket.jpg"]
+_SKIMAGE = """
+astronaut.png brick.png camera.png chelsea.png clock_motion.png coffee.png coins.png grass.png gravel.png
+hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png page.png retina.jpg rocket.jpg
+"""
 PHOTOS = {
-    "scikit-image": [f"skimage/data/{name}" for name in _SKIMAGE],
+    "scikit-image": [f"skimage/data/{name}" for name in _SKIMAGE.split()],
     "scikit-learn": ["sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg"],
 }
 

@@ -55,9 +55,8 @@ def main() -> None:
             **figures,
             "ratio_to_numpy": round(figures["median_s"] / base, 2),
         }
-        print(
-            f"{name:28} {figures['median_s']:.3f} s  ({figures['min_s']:.3f} to {figures['max_s']:.3f})  {record['ratio_to_numpy']} x"
-        )
+        spread = f"({figures['min_s']:.3f} to {figures['max_s']:.3f})"
+        print(f"{name:26} {figures['median_s']:.3f} s {spread}  {record['ratio_to_numpy']} x numpy")
         append(options.out, {**record, "date": time.strftime("%Y-%m-%d"), **machine()})
 
 

@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("clipsearch.cli.index:command", "Index pictures, or bring a collection up to date."),
     "search": ("clipsearch.cli.search:command", "Search a collection with words, a picture, or both."),
     "status": ("clipsearch.cli.status:command", "Show what a collection holds."),
+    "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
+    "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
     "models": ("clipsearch.cli.models:command", "List the models, locate or download one."),
     "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval on pictures and captions."),
     "completion": ("clipsearch.cli.completion:command", "Print a shell's completion script."),

@@ -1,13 +1,18 @@
 """``clipsearch index``: make a collection, or bring it up to date."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clipsearch.cli import options
+from clipsearch.cli.build import NAMES, build, build_options
 from clipsearch.cli.console import Console, binary, is_terminal, terminal_width
 
 if TYPE_CHECKING:
@@ -17,7 +22,7 @@ FINISHED_WITH_SKIPS = 3
 
 
 @click.command("index", short_help="Index pictures, or bring a collection up to date.")
-@click.argument("source", shell_complete=options.complete_files)
+@click.argument("source", required=False, shell_complete=options.complete_files)
 @options.collection
 @click.option(
     "--model",
@@ -57,11 +62,12 @@ FINISHED_WITH_SKIPS = 3
     help="Save after so many pictures; an interrupted run loses no more than that.",
 )
 @click.option("--wait", is_flag=True, help="Wait while another process writes to the collection.")
+@build_options
 @options.encoder
 @options.common
 def command(
     console: Console,
-    source: str,
+    source: str | None,
     index: str | None,
     indexes_dir: str,
     model: str | None,
@@ -82,15 +88,51 @@ def command(
     clipsearch index ./photos --captions captions.csv
     clipsearch index ./photos --model mini -i indexes/small --report skipped.jsonl
     find . -name '*.jpg' -newer mark -print0 | clipsearch index - -i recent
+    clipsearch index --retrain -i photos
     """  # noqa: D301
-    from clipsearch.cli.summary import index_summary, skip_listing
-
+    wanted = {name: settings.pop(name) for name in NAMES}
+    if source is None:
+        return _build_only(console, index, indexes_dir, how, wanted)
+    _check_wanted(wanted)
     _check_files(settings["captions"], report)
     path = _place(source, index, indexes_dir, settings["column"])
     with _open_or_create(console, path, model, how) as collection:
         if index is None:
             _warn_of_another_root(console, collection, path, source)
         done = _run(console, collection, source, settings)
+        _say(console, done, path, report)
+        build(console, collection, wanted)
+    return FINISHED_WITH_SKIPS if done.skips else 0
+
+
+def _build_only(console: Console, index: str | None, home: str, how: dict[str, str], wanted: dict[str, Any]) -> int:
+    """Without SOURCE: bring nothing but the approximate index up to date."""
+    import clipsearch
+    from clipsearch.cli.place import find
+
+    if not any(wanted.values()):
+        ctx = click.get_current_context()
+        raise click.UsageError("Missing argument 'SOURCE': a folder, a picture, a tar, a table, or -.", ctx)
+    with clipsearch.open(find(index, home), **how) as collection:
+        build(console, collection, wanted)
+    return 0
+
+
+def _check_wanted(wanted: dict[str, Any]) -> None:
+    """Refuse a name that is not there before the pictures are embedded and not after."""
+    from clipsearch.index import INDEX_TYPES
+
+    if wanted["index_type"] not in (None, "auto"):
+        INDEX_TYPES[wanted["index_type"]]
+    if wanted["recipe"] is not None:
+        from clipsearch.index.recipe import load_recipe
+
+        load_recipe(wanted["recipe"])
+
+
+def _say(console: Console, done: "IndexReport", path: str, report: str | None) -> None:
+    from clipsearch.cli.summary import index_summary, skip_listing
+
     for note in done.notes:
         console.note(f"note: {note}")
     width = terminal_width(sys.stderr) if is_terminal(sys.stderr) else None
@@ -99,15 +141,16 @@ def command(
     console.detail(_stages(done))
     if report is not None:
         _write_report(report, done)
-    return FINISHED_WITH_SKIPS if done.skips else 0
 
 
 def _check_files(captions: str | None, report: str | None) -> None:
     """Refuse at once what would otherwise fail after hours of work."""
-    from clipsearch.errors import InputError, SourceNotFoundError
+    from clipsearch.errors import InputError
 
-    if captions is not None and not os.path.isfile(captions):
-        raise SourceNotFoundError(f"There is no caption file {captions}.")
+    if captions is not None:
+        from clipsearch.flows.captions import check_captions
+
+        check_captions(captions)
     if report is not None:
         folder = os.path.dirname(report) or os.curdir
         if os.path.isdir(report) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
@@ -130,17 +173,40 @@ def _place(source: str, index: str | None, home: str, column: str | None) -> str
 
 def _open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
     import clipsearch
-    from clipsearch.cli.place import is_collection
+    from clipsearch.errors import CollectionNotFoundError
 
-    if not is_collection(path):
-        collection = clipsearch.create(path, model, **how)
-        if collection.note:
-            console.note(f"note: {collection.note}")
-        return collection
-    collection = clipsearch.open(path, **how)
+    try:
+        collection = clipsearch.open(path, **how)
+    except CollectionNotFoundError:  # or only the beginnings of one, that a kill left: create takes those up
+        return _create(console, path, model, how)
     if model is not None:
         _check_model(collection, path, model)
     return collection
+
+
+def _create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
+    import clipsearch
+    from clipsearch.errors import InputError, LockedError
+
+    try:
+        collection = clipsearch.create(path, model, **how)
+    except (InputError, LockedError) as problem:
+        if not _is_made(path, seconds=5 if isinstance(problem, LockedError) else 0):
+            raise
+        return clipsearch.open(path, **how)  # another process was quicker
+    if collection.note:
+        console.note(f"note: {collection.note}")
+    return collection
+
+
+def _is_made(path: str, seconds: float) -> bool:
+    """Tell whether there is a collection now; waits so long for another process that is making it."""
+    end = time.monotonic() + seconds
+    while not os.path.isfile(os.path.join(path, "CURRENT")):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _check_model(collection: "Collection", path: str, model: str) -> None:
@@ -157,6 +223,8 @@ def _check_model(collection: "Collection", path: str, model: str) -> None:
 
 def _warn_of_another_root(console: Console, collection: "Collection", path: str, source: str) -> None:
     """Say so when a folder joins a collection only because both have the same name."""
+    if not os.path.isdir(source):
+        return
     place = os.path.abspath(source)
     roots = [root for root, _, _ in collection.status().roots]
     if roots and not any(_inside(place, root) or _inside(root, place) for root in roots):
@@ -174,10 +242,23 @@ def _run(console: Console, collection: "Collection", source: str, settings: dict
     given = {names.get(name, name): value for name, value in settings.items() if value is not None}
     stdin = binary(sys.stdin) if source == "-" else None
     try:
-        with progress_bar(console) as progress:
+        with _stopping_politely(), progress_bar(console) as progress:
             return collection.index(source, stdin=stdin, progress=progress, **given)
     except KeyboardInterrupt:
         raise click.Abort("what is finished is saved. The same command goes on from there.") from None
+
+
+@contextmanager
+def _stopping_politely() -> Iterator[None]:
+    """Let SIGTERM, as a shutdown sends it, end a run as Ctrl-C does: what is finished is saved."""
+    if threading.current_thread() is not threading.main_thread():  # where signals cannot be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stages(done: "IndexReport") -> str:

@@ -63,7 +63,8 @@ def show_path(console: Console, name: str) -> int:
     path = weights_path(card)
     console.results([path or expected_path(card)])
     if path is None:
-        raise WeightsNotFoundError(f"The model {name!r} is not on this machine. Get it: clipsearch models pull {name}")
+        get = "" if card.checkpoint else f" Get it: clipsearch models pull {name}"
+        raise WeightsNotFoundError(f"The model {name!r} is not on this machine.{get}")
     return 0
 
 

@@ -48,6 +48,18 @@ NOTHING_FOUND = 1
     help="What to find: pictures, or the captions that describe QUERY best.",
 )
 @click.option(
+    "--where",
+    metavar="EXPR",
+    help="Look only among pictures for which EXPR is true: SQL over the columns that `clipsearch columns` lists.",
+)
+@click.option(
+    "--recall",
+    metavar="SHARE",
+    type=float,
+    show_default="0.97",
+    help="Share of the true best pictures wanted from an approximate index; 1 compares every picture.",
+)
+@click.option(
     "--leave-out-self/--keep-self", help="Leave out pictures that are the very query picture.", show_default=True
 )
 @click.option("-f", "--files", is_flag=True, help="Print paths only, one a line.")
@@ -75,6 +87,8 @@ def command(
     subtract: Sequence[str],
     force: str | None,
     target: str,
+    where: str | None,
+    recall: float | None,
     leave_out_self: bool,
     files: bool,
     null: bool,
@@ -93,6 +107,7 @@ def command(
     clipsearch search -i photos ./query.jpg
     clipsearch search "beach" --add "sunset" --subtract people -k 20 --json
     clipsearch search ./query.jpg --target text
+    clipsearch search "sunset" --where "taken >= '2024-01-01' AND width > 2000"
     clipsearch search "receipts" -0 | xargs -0 cp -t ./receipts
     """  # noqa: D301
     start = time.monotonic()
@@ -101,16 +116,21 @@ def command(
     if contact_sheet is not None:
         _check_sheet(contact_sheet, overwrite)
     with _open(index, indexes_dir, how) as collection:
-        result = _ask(collection, asked, plus, minus, k=count, target=target, leave_out_self=leave_out_self)
+        wanted = {"k": count, "target": target, "leave_out_self": leave_out_self}
+        result = _ask(collection, asked, plus, minus, **wanted, **_given(where=where, recall=recall))
         console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
             console.note(f"note: {note}")
         if not len(result):
-            console.note(_nothing(collection, target))
+            console.note("nothing found" if where is not None else _nothing(collection, target))
         if preview or contact_sheet is not None:
             _show_pictures(console, result, _label(asked, plus, minus), preview, contact_sheet)
         _emit(console, collection, result, form, (asked, plus, minus))
     return 0 if len(result) else NOTHING_FOUND
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 Parts = tuple["Asked | None", list["Asked"], list["Asked"]]

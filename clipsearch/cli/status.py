@@ -78,13 +78,34 @@ def _lines(status: "CollectionStatus") -> list[str]:
         ("captions", f"{status.texts:,}"),
         ("deleted", f"{status.deleted:,}"),
         ("on disk", f"{file_size(status.bytes_on_disk)} in {count(status.shards, 'shard')}"),
-        ("index", f"{status.index_type} (exact)" if status.index_type == "flat" else status.index_type),
+        *_index_facts(status),
         ("version", f"{status.version} of {moment(status.updated)}"),
     ]
     for number, (root, there, images) in enumerate(status.roots):
         gone = "" if there else ", not there now"
         facts.append(("folders" if number == 0 else "", f"{root} ({count(images, 'image')}{gone})"))
     return [f"{name:<10}  {printable(value)}" for name, value in facts]
+
+
+def _index_facts(status: "CollectionStatus") -> list[tuple[str, str]]:
+    from clipsearch.present.text import count, file_size, moment
+
+    built = status.index
+    if built is None or built.type == "flat":
+        facts = [("index", "flat (exact)")]
+    else:
+        later = f", {built.uncovered:,} beside it" if built.uncovered else ""
+        recall = ", ".join(f"{value:.3f} ({kind} queries)" for kind, value in built.recall.items())
+        facts = [
+            ("index", f"{built.type}: {count(built.rows, 'row')}{later}"),
+            ("", f"{built.bytes_per_vector:g} bytes a vector, {file_size(built.bytes_on_disk)} on disk"),
+            ("", f"trained with {count(built.trained_rows, 'row')} on {moment(built.trained)}"),
+        ]
+        if recall:
+            facts.append(("recall@10", f"{recall}, measured {moment(built.measured)}"))
+    if built is not None and built.advice:
+        facts.append(("to do", built.advice))
+    return facts
 
 
 def _table(console: Console, found: "Sequence[CollectionStatus]") -> list[str]:

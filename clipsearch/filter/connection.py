@@ -9,7 +9,7 @@ What DuckDB says goes wrong is translated here: its exceptions do not leave the 
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -54,8 +54,10 @@ def seal(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
 
 
 @contextmanager
-def limited(connection: duckdb.DuckDBPyConnection, seconds: float, called: str) -> Iterator[None]:
+def limited(connection: duckdb.DuckDBPyConnection, seconds: float, called: str, before: int = 0) -> Iterator[None]:
     """Run for so long; what DuckDB finds wrong becomes a ``Refusal``, running out of time or memory an InputError.
+
+    ``before`` is the number of bytes that stand before the statement in what runs.
 
     Raises:
         Stopped: it took longer.
@@ -66,7 +68,8 @@ def limited(connection: duckdb.DuckDBPyConnection, seconds: float, called: str) 
 
     def stop() -> None:
         late.set()
-        connection.interrupt()
+        with suppress(duckdb.Error):  # closed in this very moment
+            connection.interrupt()
 
     timer = threading.Timer(seconds, stop)
     timer.daemon = True
@@ -78,6 +81,6 @@ def limited(connection: duckdb.DuckDBPyConnection, seconds: float, called: str) 
             raise Stopped(f"The {called} took longer than {seconds:g} s and was stopped. Make it simpler.") from None
         if isinstance(problem, duckdb.OutOfMemoryException) or "Out of Memory" in str(problem):
             raise InputError(f"The {called} needs more than {MEMORY_LIMIT} of memory. Make it simpler.") from None
-        raise refused_by_duckdb(problem) from None
+        raise refused_by_duckdb(problem, before) from None
     finally:
         timer.cancel()

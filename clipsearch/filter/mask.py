@@ -32,27 +32,28 @@ class MaskCache:
     def __init__(self, limit: int = 32, budget_bytes: int = 128 * 2**20) -> None:
         self._limit, self._budget = limit, budget_bytes
         self._keys: dict[str, str] = {}  # text → key
-        self._ids: dict[str, Ints] = {}  # key → ids, least recently used first
+        self._masks: dict[str, Mask] = {}  # key → answer, least recently used first
 
-    def get(self, text: str) -> Ints | None:
-        """Return the ids of a filter, given by its text or by its key."""
+    def get(self, text: str) -> Mask | None:
+        """Return the answer to a filter, given by its text or by its key."""
         key = self._keys.get(text, text)
-        ids = self._ids.pop(key, None)
-        if ids is not None:
-            self._ids[key] = ids
-        return ids
+        mask = self._masks.pop(key, None)
+        if mask is not None:
+            self._masks[key] = mask
+        return mask
 
     def put(self, text: str, mask: Mask) -> None:
         """Remember an answer, and forget the oldest ones where there are too many."""
         if not mask.expression.lasting or mask.ids.nbytes > self._budget:
             return
         key = mask.expression.key
-        self._ids.pop(key, None)
-        self._ids[key] = mask.ids
-        while len(self._ids) > self._limit or sum(ids.nbytes for ids in self._ids.values()) > self._budget:
-            del self._ids[next(iter(self._ids))]
+        self._masks.pop(key, None)
+        self._masks[key] = mask
+        while len(self._masks) > self._limit or sum(m.ids.nbytes for m in self._masks.values()) > self._budget:
+            del self._masks[next(iter(self._masks))]
         self._keys[text] = key
-        self._keys = {text: key for text, key in list(self._keys.items())[-4 * self._limit :] if key in self._ids}
+        recent = list(self._keys.items())[-4 * self._limit :]
+        self._keys = {spelling: meant for spelling, meant in recent if meant in self._masks}
 
 
 def allowed_ids(
@@ -60,7 +61,7 @@ def allowed_ids(
     columns: Sequence[str],
     table: Callable[[], Any],  # Any: an Arrow table, which this room does not import
     *,
-    known: Callable[[str], Ints | None] = lambda key: None,
+    known: Callable[[str], Mask | None] = lambda key: None,
     seconds: float = SECONDS,
 ) -> Mask:
     """Return the ids of the rows for which a filter is true; not of those for which it is false or NULL.
@@ -69,7 +70,7 @@ def allowed_ids(
         text: the filter, such as ``width > 2000 AND camera LIKE 'Canon%'``.
         columns: names of the columns that it may use.
         table: gives the rows: an Arrow table with ``columns``, ``id`` among them. Asked for once the filter passed.
-        known: gives the ids of a filter of that key, where they are remembered.
+        known: gives the answer to a filter of that key, where it is remembered.
         seconds: time it may take.
 
     Raises:
@@ -80,12 +81,9 @@ def allowed_ids(
     with locked_down() as connection:
         try:
             expression = check_expression(connection, source, columns)
-            ids = known(expression.key)
-            if ids is None:
-                ids = _run(connection, expression, table(), seconds)
+            return known(expression.key) or Mask(_run(connection, expression, table(), seconds), expression)
         except Refusal as problem:
             raise source.error(problem) from None
-    return Mask(ids, expression)
 
 
 def _run(connection: Any, expression: Expression, table: Any, seconds: float) -> Ints:  # Any: as above

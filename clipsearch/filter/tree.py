@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Node = Mapping[str, Any]  # Any: a node's fields are texts, numbers, nodes and lists of nodes
 MAX_DEPTH = 150  # nested expressions; DuckDB's parser counts
 NEAR = 24  # characters of the text that a message quotes
+LONGEST = 240  # characters of a reason; names in it may be as long as the text
 
 CONNECTION_OPTIONS = {"errors_as_json": True, "max_expression_depth": MAX_DEPTH}
 
@@ -50,10 +51,11 @@ class Source:
     def error(self, problem: Refusal) -> FilterSyntaxError:
         """Return the error that names the place, in characters from 1."""
         at = max(0, (problem.at or 0) - len(self.before.encode()))
-        position = len(self.text.encode()[:at].decode("utf-8", "ignore")) + 1
+        position = len(self.text.encode("utf-8", "replace")[:at].decode("utf-8", "ignore")) + 1
         near = " ".join(self.text[position - 1 : position - 1 + NEAR].split())
         where = f"position {position}" + (f", near {near!r}" if near else "")
-        return FilterSyntaxError(f"The {self.called} is refused at {where}: {problem.what}\n{self.help}")
+        what = problem.what if len(problem.what) <= LONGEST else f"{problem.what[:LONGEST]}…"
+        return FilterSyntaxError(f"The {self.called} is refused at {where}: {what}\n{self.help}")
 
     def check_text(self, limit: int) -> None:
         """Refuse what is empty, too long, or no Unicode text."""
@@ -130,26 +132,27 @@ def _number(value: Any) -> int | None:  # Any: a number, a text with one, None; 
 
 def unplaced(node: Node) -> str:
     """Return a tree as text without the places in it: equal for two spellings of the same expression."""
-    return json.dumps(node, default=str, object_hook=None) if False else _LOCATIONS.sub("", json.dumps(node))
+    return _PLACES.sub("", json.dumps(node))
 
 
-_LOCATIONS = re.compile(r'"query_location(_length)?": \d+(, )?')
+_PLACES = re.compile(r'"query_location(_length)?": \d+(, )?')
 
 
-def refused_by_duckdb(problem: Exception) -> Refusal:
-    """Return what DuckDB said while binding or running as a refusal: its sentence and its place."""
+def refused_by_duckdb(problem: Exception, before: int = 0) -> Refusal:
+    """Return what DuckDB said while binding or running as a refusal: its sentence and its place.
+
+    ``before`` is the number of bytes that stood before the statement.
+    """
     text = str(problem)
     try:
         told = json.loads(text[text.index("{") :])
     except ValueError:
-        return Refusal(one_line(text.split("\n")[0]))
+        return Refusal(f"{one_line(text.split(chr(10))[0])}.")
     message = str(told.get("exception_message", text)).split("\n")[0]
-    return Refusal(one_line(message), _number(told.get("position")))
+    at = _number(told.get("position"))
+    return Refusal(f"{one_line(message)}.", None if at is None else at - before)
 
 
 def one_line(text: str) -> str:
     """Return a text on one line, without the full stop."""
     return " ".join(text.split()).rstrip(".!") or "it cannot be read"
-
-
-Check = Callable[[Node], None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, SourceNotFoundError
 from clipsearch.flows.progress import Progress
-from clipsearch.store import KnownText, Snapshot, Store, TextRow, Writer
+from clipsearch.store import Snapshot, Store, TextRow, Writer
 from clipsearch.types import display_path
 
 _BATCH = 256
@@ -22,9 +22,6 @@ class CaptionCounts:
     embedded: int = 0
     notes: tuple[str, ...] = ()
 
-    def __add__(self, other: "CaptionCounts") -> "CaptionCounts":
-        return CaptionCounts(self.rows + other.rows, self.embedded + other.embedded, self.notes + other.notes)
-
 
 @dataclass
 class ImagePlaces:
@@ -32,7 +29,7 @@ class ImagePlaces:
 
     by_place: dict[bytes, int] = field(default_factory=dict)
     by_member: dict[bytes, int | None] = field(default_factory=dict)
-    by_name: dict[bytes, int | None] = field(default_factory=dict)
+    by_name: dict[bytes, tuple[int, bytes, bytes] | None] = field(default_factory=dict)  # row id, place, path
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "ImagePlaces":
@@ -41,12 +38,12 @@ class ImagePlaces:
         roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots}
         for row in snapshot.known_files():
             file = os.path.join(roots[row.root], row.path)
-            name = row.path if row.member is None else row.member
+            name, place = (row.path, file) if row.member is None else (row.member, os.path.join(file, row.member))
             places.by_place[file if row.member is None else file + b"::" + row.member] = row.id
             if row.member is not None:
                 places.by_member[row.member] = None if row.member in places.by_member else row.id
             base = os.path.basename(name)
-            places.by_name[base] = None if base in places.by_name else row.id
+            places.by_name[base] = None if base in places.by_name else (row.id, place, name)
         return places
 
     def find(self, value: bytes, folders: Iterable[bytes]) -> int | None:
@@ -56,7 +53,16 @@ class ImagePlaces:
             if found is not None:
                 return found
         member = self.by_member.get(value)
-        return member if member is not None else self.by_name.get(os.path.basename(value))
+        return member if member is not None else self._by_base_name(value)
+
+    def _by_base_name(self, value: bytes) -> int | None:
+        """Find the only picture of this base name, unless folders speak against it: 2019/a.jpg is not 2020/a.jpg."""
+        only = self.by_name.get(os.path.basename(value))
+        if only is None:
+            return None
+        row_id, place, name = only
+        value = os.path.normpath(value).lstrip(b"/")
+        return row_id if place.endswith(b"/" + value) or (b"/" + value).endswith(b"/" + name) else None
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
@@ -72,7 +78,7 @@ def read_pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
             columns = reader.fieldnames or []
             if not {"image", "caption"} <= set(columns):
                 raise InputError(
-                    f"{path} has no columns image and caption, but {', '.join(columns) or 'none'}.\n"
+                    f"{path} has no columns image and caption, but {_start(', '.join(columns)) or 'none'}.\n"
                     "The first line must name them: image,caption"
                 )
             for row in reader:
@@ -80,13 +86,24 @@ def read_pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
                 if image and caption:
                     yield image, caption
     except FileNotFoundError as problem:
-        raise SourceNotFoundError(f"There is no caption file {path}.") from problem
+        raise SourceNotFoundError(
+            f"There is no caption file {path}. Give a CSV with the columns image and caption."
+        ) from problem
     except (OSError, csv.Error) as problem:
         raise InputError(f"{path} cannot be read as a CSV of captions: {problem}.") from problem
 
 
+def _start(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]} ..."
+
+
+def check_captions(path: str | os.PathLike[str]) -> None:
+    """Look at the beginning of a caption file; raises as ``read_pairs`` does."""
+    next(read_pairs(path), None)
+
+
 def _clean(text: str) -> str:
-    """Return a caption as it can be stored: bytes that are no UTF-8 as ``\\xNN``, no blanks around."""
+    """Return a caption as it can be stored: bytes that are no UTF-8 as ``\\xNN``, no blanks around."""  # noqa: D301
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").strip()
 
 
@@ -104,7 +121,7 @@ def ingest_captions(
     folders = (root, os.path.dirname(os.path.abspath(os.fsencode(captions))))
     known = {(text.source, text.text): text for text in snapshot.captions()}
     new: list[tuple[bytes, str, int | None]] = []
-    linked: list[tuple[KnownText, int]] = []
+    linked: list[tuple[int, int]] = []
     missing: dict[str, None] = {}
     for image, caption in dict.fromkeys(read_pairs(captions)):
         source = os.fsencode(image)
@@ -115,11 +132,11 @@ def ingest_captions(
         if text is None:
             new.append((source, caption, image_id))
         elif image_id is not None and text.image_id != image_id:
-            linked.append((text, image_id))
+            linked.append((text.id, image_id))
     _add_new(writer, encoder, new, tell)
-    moved = _relink(store, writer, linked, ())
+    _link(store, writer, linked)
     notes = (_missing_note(missing),) if missing else ()
-    return CaptionCounts(len(new) + moved.rows, len(new), notes)
+    return CaptionCounts(len(new), len(new), notes)
 
 
 def _missing_note(missing: Mapping[str, None]) -> str:
@@ -151,33 +168,48 @@ def _add_new(
         writer.commit(texts=rows)
 
 
-def relink_captions(store: Store, writer: Writer, moved: Mapping[int, int], dropped: set[int]) -> CaptionCounts:
-    """Hand the captions of replaced rows to their successors; those of deleted pictures go with them."""
-    if not moved and not dropped:
-        return CaptionCounts()
-    linked: list[tuple[KnownText, int]] = []
-    gone: list[int] = []
-    for text in store.snapshot().captions():
-        if text.image_id is None:
-            continue
-        if text.image_id in moved:
-            linked.append((text, moved[text.image_id]))
-        elif text.image_id in dropped:
-            gone.append(text.id)
-    return _relink(store, writer, linked, gone)
+def captions_by_image(snapshot: Snapshot) -> dict[int, list[int]]:
+    """Return the ids of the live captions of each image that has any."""
+    found: dict[int, list[int]] = {}
+    for text in snapshot.captions():
+        if text.image_id is not None:
+            found.setdefault(text.image_id, []).append(text.id)
+    return found
 
 
-def _relink(
-    store: Store, writer: Writer, linked: Sequence[tuple[KnownText, int]], gone: Sequence[int]
-) -> CaptionCounts:
-    """Write the captions again under their new picture, embeddings taken over."""
-    if not linked and not gone:
-        return CaptionCounts()
-    old = [text.id for text, _ in linked]
-    embeddings = store.snapshot().embeddings("texts", old) if old else ()
-    rows = [
-        TextRow(id=id_, image_id=image_id, text=text.text, source=text.source, embedding=embedding)
-        for id_, (text, image_id), embedding in zip(writer.new_ids(len(linked)), linked, embeddings, strict=True)
+def hand_over(
+    snapshot: Snapshot,
+    writer: Writer,
+    captions: Mapping[int, Sequence[int]],
+    moved: Mapping[int, int],
+    gone: Iterable[int],
+) -> tuple[list[TextRow], list[int]]:
+    """Return what becomes of the captions of images that go: rows under the successor, and the ids that leave.
+
+    Args:
+        snapshot: the version that holds the captions.
+        writer: gives the new rows their ids.
+        captions: image id → ids of its captions.
+        moved: image id → id of its successor; the captions of an image without one go with it.
+        gone: ids of all images that go.
+    """
+    left = [(id_, moved.get(image)) for image in gone for id_ in captions.get(image, ())]
+    kept = [(id_, image) for id_, image in left if image is not None]
+    return _rows_under(snapshot, writer, kept), [id_ for id_, _ in left]
+
+
+def _rows_under(snapshot: Snapshot, writer: Writer, linked: Sequence[tuple[int, int]]) -> list[TextRow]:
+    """Return captions, given by id, as rows of another image each, embeddings taken over."""
+    old = [id_ for id_, _ in linked]
+    stored, embeddings = snapshot.rows("texts", old), snapshot.embeddings("texts", old)
+    return [
+        TextRow(id=new, image_id=image, text=row["text"], source=row["source"], embedding=embedding)
+        for new, (_, image), row, embedding in zip(writer.new_ids(len(old)), linked, stored, embeddings, strict=True)
     ]
-    writer.commit(texts=rows, deleted=[*old, *gone])
-    return CaptionCounts(rows=len(rows))
+
+
+def _link(store: Store, writer: Writer, linked: Sequence[tuple[int, int]]) -> None:
+    """Write captions, given by id, again under the picture that is there now."""
+    if linked:
+        rows = _rows_under(store.snapshot(), writer, linked)
+        writer.commit(texts=rows, deleted=[id_ for id_, _ in linked])

@@ -82,7 +82,9 @@ def evaluate(
     missing = [image for image, _ in listed if image not in found]
     used = [(found[image], caption) for image, caption in listed if image in found]
     if not used:
-        named = f" ({', '.join(missing[:NAMED])} ...)" if missing else ""
+        if not listed:
+            raise InputError("There is no pair to measure with. Give a picture and its caption in each row.")
+        named = f" ({', '.join(missing[:NAMED])} ...)"
         raise InputError(
             f"None of the {len(listed)} pairs names a picture of this collection{named}.\n"
             "Give paths relative to the indexed folder, or absolute ones."

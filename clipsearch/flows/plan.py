@@ -2,7 +2,7 @@
 
 A file is the same when path, size, mtime and ctime are; it is never opened then. A row that a full scan should have met
 and did not is gone, with two exceptions: a root where no picture at all was found is taken for one that is not mounted,
-and nothing is gone below a folder that could not be read.
+and nothing is gone below a folder that could not be read. Of a list or a table only what it names can be gone.
 """
 
 import os
@@ -48,6 +48,7 @@ def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) ->
     sizes = {row.size for row in known.values()}
     plan = Plan()
     seen: set[bytes] = set()
+    refused: set[bytes] = set()
     shielded: list[bytes] = []
     images = 0
     for entry in source.scan():
@@ -65,13 +66,13 @@ def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) ->
             if entry.reason in KEEPS_ITS_ROW:
                 shielded.append(place)
             else:
-                seen.discard(place)
+                refused.add(place)
         else:
             images += 1
             _sort_image(plan, entry, place, known.get(place), sizes)
         if plan.scanned % 500 == 0:
             tell(Progress("scan", plan.scanned, None, len(plan.skips)))
-    _find_gone(plan, source, known, seen, shielded, images)
+    _find_gone(plan, source, known, seen, refused, shielded, images)
     return plan
 
 
@@ -89,13 +90,20 @@ def _find_gone(
     source: Source,
     known: Mapping[bytes, KnownFile],
     seen: set[bytes],
+    refused: set[bytes],
     shielded: Sequence[bytes],
     images: int,
 ) -> None:
-    """List the rows that a full scan should have met and did not; an empty source deletes nothing."""
+    """List the rows that a full scan should have met and did not, or met as no picture.
+
+    A source without any picture deletes nothing.
+    """
     below = source.root.rstrip(b"/") + b"/"
     for place, row in known.items():
         path = place.split(b"\0", 1)[0]
+        if place in refused:
+            plan.gone[row.id] = row
+            continue
         if place in seen or not path.startswith(below) or not source.covers(path[len(below) :], row.member):
             continue
         if not any(path == shield or path.startswith(shield + b"/") for shield in shielded):
@@ -103,6 +111,6 @@ def _find_gone(
     if plan.gone and not images:
         plan.notes.append(
             f"No picture was found in {os.fsdecode(source.root)}; is it mounted? "
-            f"The {len(plan.gone):,} pictures known from there were kept."
+            f"What is known from there was kept ({len(plan.gone):,})."
         )
         plan.gone.clear()

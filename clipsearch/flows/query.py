@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, QueryImageError
+from clipsearch.flows.effort import effort_note, efforts_for, query_kind, search_by_kind
 from clipsearch.flows.query_terms import Query, Term, Weighted, build_queries, is_pil_image
-from clipsearch.index.base import VectorIndex
+from clipsearch.index.base import Effort, VectorIndex
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats, Hit, Ints, Pixels, SearchResult
 
@@ -41,6 +42,9 @@ def answer(
     k: int = 10,
     target: str = "image",
     leave_out_self: bool = False,
+    allowed: Ints | None = None,
+    recall: float | None = None,
+    notes: tuple[str, ...] = (),
 ) -> list[SearchResult]:
     """Answer each query with its ``k`` best rows.
 
@@ -52,6 +56,9 @@ def answer(
         k: hits wanted for each query.
         target: "image" for pictures, "text" for captions.
         leave_out_self: leave out pictures whose file has the very bytes of a query picture.
+        allowed: (n,) ids of ``target`` that may be answered, ascending; None allows all.
+        recall: share of the true best rows wanted from an approximate index; None takes the usual.
+        notes: what there is to say of every answer.
 
     Raises:
         InputError: the request is wrong; QueryImageError: a query picture cannot be read.
@@ -59,18 +66,30 @@ def answer(
     if not queries:
         return []
     images = _read_images(queries)
-    xq, notes = embed(queries, index.dim, encoder, images)
-    found = index.search(xq, k)
+    xq, own_notes = embed(queries, index.dim, encoder, images)
+    kinds = [query_kind(query) for query in queries]
+    efforts = efforts_for(index, kinds, recall)
+    found = search_by_kind(index, xq, kinds, k, allowed, efforts)
+    general = (*_filter_note(snapshot, target, allowed), *notes)
     results = []
     for q, query in enumerate(queries):
         ids, scores = found.ids[q], found.scores[q]
         if leave_out_self and target == "image":
             own = {_digest(images[id(term.value)]) for term in query.terms if term.kind == "image"}
-            ids, scores = _without(own, snapshot, index, xq[q : q + 1], k)
-        ids, scores = ids[ids >= 0], scores[: int((ids >= 0).sum())]
+            ids, scores = _without(own, snapshot, index, xq[q : q + 1], k, allowed, efforts[kinds[q]])
+        ids, scores = _final(ids, scores)
         rows = LazyHits(snapshot, KINDS[target], ids, scores)
-        results.append(SearchResult(ids, scores, rows, target=target, notes=notes[q]))
+        said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *general)
+        results.append(SearchResult(ids, scores, rows, target=target, notes=said))
     return results
+
+
+def _final(ids: Ints, scores: Floats) -> tuple[Ints, Floats]:
+    """Return what was found without its padding, read-only; float16 rows are of unit norm but for rounding."""
+    n = int((ids >= 0).sum())
+    ids, scores = ids[:n].copy(), np.clip(scores[:n], -1.0, 1.0)
+    ids.flags.writeable = scores.flags.writeable = False
+    return ids, scores
 
 
 def embed(
@@ -197,11 +216,27 @@ def _digest(source: Any) -> bytes:
         raise QueryImageError(f"The query image {source} cannot be read: {error.strerror}.") from error
 
 
-def _without(own: set[bytes], snapshot: Snapshot, index: VectorIndex, xq: Floats, k: int) -> tuple[Ints, Floats]:
+def _filter_note(snapshot: Snapshot, target: str, allowed: Ints | None) -> tuple[str, ...]:
+    """Say that a filter is why there is no answer."""
+    if allowed is None or len(allowed):
+        return ()
+    total, name = snapshot.count(KINDS[target]), "image" if target == "image" else "caption"
+    return (f"The filter leaves 0 of {total:,} {name}{'' if total == 1 else 's'}.",)
+
+
+def _without(
+    own: set[bytes],
+    snapshot: Snapshot,
+    index: VectorIndex,
+    xq: Floats,
+    k: int,
+    allowed: Ints | None,
+    effort: Effort | None,
+) -> tuple[Ints, Floats]:
     """Return ids and scores of the ``k`` best rows whose content is not among ``own``; looks no further than needed."""
     wanted = k + 4
     while True:
-        found = index.search(xq, wanted)
+        found = index.search(xq, wanted, allowed=allowed, effort=effort)
         ids, scores = found.ids[0], found.scores[0]
         ids = ids[ids >= 0]
         rows = snapshot.rows("images", ids.tolist())

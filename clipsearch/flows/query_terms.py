@@ -104,7 +104,10 @@ def _as_vector(vector: Any) -> Any:
 
 
 def _check_weights(weights: Sequence[float] | None, count: int) -> list[float]:
-    factors = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    try:
+        factors = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        raise InputError(f"The weights are {weights!r}. Weights are finite numbers.") from None
     if len(factors) != count:
         raise InputError(f"{len(factors)} weights were given for {count} parts of the query. Give one for each.")
     if not all(map(math.isfinite, factors)):

@@ -1,22 +1,41 @@
 """One version of a collection, ready to be searched."""
 
+import os
 import threading
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.index import INDEX_TYPES
 from clipsearch.index.base import VectorIndex
 from clipsearch.store import Snapshot
+from clipsearch.types import Ints
+
+if TYPE_CHECKING:
+    from clipsearch.filter.mask import Mask, MaskCache
 
 INDEX_TYPE = "flat"
+_POINTER = os.path.join("index", "CURRENT")
+
+
+def read_index_pointer(path: str) -> bytes | None:
+    """Return the content of ``index/CURRENT``, which names a collection's built index; None where there is none."""
+    try:
+        with open(os.path.join(path, _POINTER), "rb") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 class View:
-    """One version of a collection and its indexes, each made on first use and warmed on second."""
+    """One version of a collection, its indexes, each made on first use and warmed on second, and its last filters."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self.built = read_index_pointer(snapshot.path)  # which built index was in force
+        self.notes: tuple[str, ...] = ()  # why a built index is not used
         self._cold: dict[str, Any] = {}  # Any: a FlatIndex; registries give classes untyped
         self._warm: dict[str, VectorIndex] = {}
+        self._masks: dict[str, MaskCache] = {}
 
     def index(self, kind: str, lock: threading.RLock) -> VectorIndex:
         """Return the index of "images" or "texts"."""
@@ -28,8 +47,50 @@ class View:
             if kind in self._cold:  # asked again: this process stays, so a float32 copy pays
                 self._warm[kind] = self._cold.pop(kind).warmed()
                 return self._warm[kind]
-            self._cold[kind] = _make_index(self.snapshot, kind)
+            self._cold[kind] = self._make(kind)
             return self._cold[kind]
+
+    def _make(self, kind: str) -> Any:  # Any: as _cold
+        """Open the built index of the images where there is one, else make an exact one."""
+        if kind == "images" and self.built is not None:
+            from clipsearch.flows.index_files import open_index
+
+            built, self.notes = open_index(self.snapshot)
+            if built is not None:
+                return built
+        return _make_index(self.snapshot, kind)
+
+    def allowed(self, where: str, kind: str, lock: threading.RLock) -> Ints:
+        """Return the ids (n,), ascending, of the live rows that a filter lets pass: images, or texts of such images.
+
+        A filter that was asked before costs nothing. The lock is held for a look at the memory only, so two threads
+        that ask the same at once may both work for it.
+
+        Raises:
+            FilterSyntaxError: it is not one boolean expression over the columns of ``Snapshot.metadata_columns``.
+        """
+        from clipsearch.filter.mask import MaskCache
+
+        with lock:
+            memory = self._masks.setdefault(kind, MaskCache())
+            mask = memory.get(where)
+        if mask is None:
+            mask = self._filter(where, kind, lock)
+            with lock:
+                memory.put(where, mask)
+        mask.ids.flags.writeable = False  # so an index may remember what it made of them
+        return mask.ids
+
+    def _filter(self, where: str, kind: str, lock: threading.RLock) -> "Mask":
+        from clipsearch.filter.mask import MaskCache, allowed_ids
+
+        def known(key: str) -> "Mask | None":
+            with lock:
+                return self._masks.setdefault("images", MaskCache()).get(key)
+
+        snapshot = self.snapshot
+        mask = allowed_ids(where, snapshot.metadata_columns(), snapshot.metadata_table, known=known)
+        return mask if kind == "images" else replace(mask, ids=snapshot.texts_of(mask.ids))
 
 
 def _make_index(snapshot: Snapshot, kind: str) -> Any:  # Any: registries give classes untyped

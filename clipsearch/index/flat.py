@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InputError
-from clipsearch.index.base import check_queries
+from clipsearch.index.base import Effort, check_queries
 from clipsearch.types import EmbeddingBlock, Floats, Ints, Neighbors
 
 WARM_BYTES = 256 * 2**20  # up to this size a float32 copy in memory is worth having: half a million numbers a MB
@@ -55,13 +55,16 @@ class FlatIndex:
         """Rows that a search can find."""
         return sum(len(b.ids) if b.live is None else int(b.live.sum()) for b in self._blocks)
 
-    def add(self, block: EmbeddingBlock) -> None:
-        """Add rows: ids (n,), embeddings (n, D) float16 or float32 of unit norm. Memory maps are not read here."""
+    def add(self, block: EmbeddingBlock, live: Mask | None = None) -> None:
+        """Add rows: ids (n,), embeddings (n, D) float16 or float32 of unit norm. Memory maps are not read here.
+
+        Where ``live`` (n,) bool is given, only the rows marked in it can be found.
+        """
         ids, rows = np.asarray(block.ids, dtype=np.int64), block.embeddings
         if rows.ndim != 2 or rows.shape != (len(ids), self.dim):
             raise InputError(f"Rows have shape {rows.shape}; {len(ids)} ids and dim {self.dim} were expected.")
         if len(ids):
-            self._blocks.append(_Block(ids, rows))
+            self._blocks.append(_Block(ids, rows, live))
 
     def remove(self, ids: Ints) -> None:
         """Hide rows by id (n,); ids that are not there are ignored."""
@@ -89,8 +92,20 @@ class FlatIndex:
         warm.add(EmbeddingBlock(ids, rows))
         return warm
 
+    def train(self, sample: Floats) -> None:
+        """Do nothing: exact search has nothing to learn."""
+
+    def effort(self, recall: float | None = None, kind: str = "text") -> Effort | None:
+        """Return None: the answer is exact whatever is asked."""
+
     def search(
-        self, queries: Floats, k: int, *, allowed: Ints | None = None, excluded: Ints | None = None
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        allowed: Ints | None = None,
+        excluded: Ints | None = None,
+        effort: Effort | None = None,
     ) -> Neighbors:
         """Find the ``k`` best rows for each query; ties go to the smaller id.
 
@@ -99,6 +114,7 @@ class FlatIndex:
             k: answers wanted for each query, at least 1.
             allowed: (n,) ids that may be answered; None allows all.
             excluded: (n,) ids that may not be answered.
+            effort: passed over; every row is compared.
 
         Returns:
             ids (Q, k) and scores (Q, k), best first, padded with -1 and -inf.
@@ -163,14 +179,37 @@ class FlatIndex:
                     yield ids[keep], rows[keep]
 
 
+def best_of(query: Floats, ids: Ints, rows: Floats, k: int) -> tuple[Ints, Floats]:
+    """Return ids and scores of the ``k`` best of a few rows (n, D) float32 with ids (n,), best first."""
+    coarse = _inner(rows, query)
+    true = query.astype(np.float64)
+    at = np.arange(len(ids))
+    if len(ids) > k:
+        slack = _slack(true)
+        at = np.flatnonzero(coarse >= np.partition(coarse, -k)[-k] - 2 * slack)
+    scores, ids = true_scores(rows, at, true), ids[at]
+    order = np.lexsort((ids, -scores))[:k]
+    return ids[order], scores[order]
+
+
+def _inner(rows: Floats, query: Floats) -> Floats:
+    """Return the inner products (n,) on this thread alone: waking BLAS's others for a few rows costs up to 15 ms."""
+    vecdot = getattr(np, "vecdot", None)  # from numpy 2.0 on
+    return rows @ query if vecdot is None else vecdot(rows, query)
+
+
+def _slack(query: NDArray[np.float64]) -> float:
+    """Return how far a float32 score can be off; 1.01: float16 rows are of unit norm but for rounding."""
+    return (len(query) + 8) * 2.0**-24 * float(np.linalg.norm(query)) * 1.01
+
+
 class _Best:
     """The best ``k`` rows for one query so far. New rows are gathered and merged ``k`` at a time."""
 
     def __init__(self, query: Floats, k: int) -> None:
         self._query = query.astype(np.float64)
         self._k = k
-        norm = float(np.linalg.norm(self._query))
-        self._slack = (len(query) + 8) * 2.0**-24 * norm * 1.01  # 1.01: float16 rows are of unit norm but for rounding
+        self._slack = _slack(self._query)
         self._ids: Ints = np.empty(0, np.int64)
         self._scores: Floats = np.empty(0, np.float32)
         self._waiting: list[tuple[Ints, Floats]] = []

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 from clipsearch.errors import DataError, InputError, LockedError, StorageError
 
@@ -105,6 +106,45 @@ def link_file(path: str, data: bytes) -> None:
             # exFAT and some network drives have no hard links. A torn file under the final name is harmless:
             # CURRENT does not name it yet, and the next writer removes it.
             write_synced(path, data, os.O_EXCL)
+
+
+class StreamedFile:
+    """A file that is written piece by piece, its size and SHA-256 kept on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what was written so far, in hex."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._file.write(data)
+        self._digest.update(data)
+        self.bytes += len(data)
+
+
+@contextmanager
+def stream_file(path: str) -> Iterator[StreamedFile]:
+    """Write a file too large for memory beside its place; it is synced and gets its name when the block ends well.
+
+    The folder is the caller's to sync.
+    """
+    tmp = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp-{os.getpid()}")
+    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_TRUNC, FILE_MODE)
+    try:
+        with open(fd, "wb") as file:
+            yield StreamedFile(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(tmp, path)
+    finally:
+        with suppress(OSError):
+            os.unlink(tmp)
 
 
 def is_temporary(name: str) -> bool:

@@ -1,6 +1,6 @@
 """Shards as Parquet: the truth of a collection, for DuckDB, pandas and polars as for us.
 
-This is the only module that imports pyarrow, and only writing, or reading a shard without its sidecars, needs it.
+Only this module and ``metadata.py`` import pyarrow: writing needs it, reading a shard without its sidecars, filters.
 Pages carry checksums; the manifest has a digest of the whole file besides, because a bit flip in the footer can go
 past them.
 """

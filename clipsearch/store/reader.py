@@ -7,7 +7,7 @@ they are first asked for, and shared between snapshots of one ``Store``: after a
 
 import json
 import os
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from clipsearch.store.codec import bytes_from_json
 from clipsearch.store.files import read_bytes, sha256, sha256_of_file
 from clipsearch.store.manifest import FileEntry, Manifest, read_current
 from clipsearch.store.rows import KnownFile, KnownText
-from clipsearch.store.schema import KINDS, RESTORE
+from clipsearch.store.schema import KINDS, RESTORE, VISIBLE
 from clipsearch.store.sidecar import ShardData
 from clipsearch.types import EmbeddingBlock, Halves, Ints, Skip, SkipReason
 
@@ -60,6 +60,7 @@ class _Shard:
         self._path, self._entry = path, entry
         self._by_sidecars = len(sidecars) > 0 and all(_has_size(path, sidecar) for sidecar in sidecars)
         self._data: ShardData | None = None
+        self._metadata: Any = None  # Any: an Arrow table; pyarrow is imported when one is asked for
 
     @property
     def data(self) -> ShardData:
@@ -71,7 +72,28 @@ class _Shard:
 
     def close(self) -> None:
         """Let go of what is mapped; arrays that were handed out stay valid."""
-        self._data = None
+        self._data = self._metadata = None
+
+    def metadata(self) -> Any:  # Any: as above
+        """Return the visible columns as an Arrow table, kept as long as the shard is."""
+        table = self._metadata
+        if table is None:
+            from clipsearch.store import metadata
+
+            table = self._metadata = self._read(metadata.read_shard, self._entry.kind)
+        return table
+
+    def embedding_column(self) -> Any:  # Any: as above
+        """Return the embeddings as a column of an Arrow table."""
+        from clipsearch.store import metadata
+
+        return self._read(metadata.read_embeddings)
+
+    def _read(self, read: Callable[..., Any], *arguments: str) -> Any:  # Any: as above
+        try:
+            return read(os.path.join(self._path, self._entry.name), *arguments)
+        except (ValueError, KeyError) as problem:
+            raise CorruptShardError(f"{self._entry.name} cannot be read: {problem}.\n{RESTORE}") from problem
 
     def _open(self) -> ShardData:
         if self._by_sidecars:
@@ -137,6 +159,7 @@ class Snapshot:
         self._shards: dict[str, list[_Shard]] = {kind: [] for kind in KINDS}
         self._deleted_files: list[_Deleted] = []
         self._deleted: Ints | None = None
+        self._tables: dict[str, Any] = {}  # Any: Arrow tables
         self._open_files({} if opened is None else opened)
 
     def _open_files(self, opened: Opened) -> None:
@@ -159,9 +182,14 @@ class Snapshot:
         """Return how many live rows there are of a kind, "images" or "texts" (or "deleted" ones)."""
         return self.manifest.counts[kind]
 
-    def blocks(self, kind: str = "images") -> Iterator[EmbeddingBlock]:
-        """Yield ids and float16 embeddings as stored, dead rows too, memory-mapped, oldest shard first."""
-        for shard in self._shards[kind]:
+    def blocks(self, kind: str = "images", without: Collection[str] = ()) -> Iterator[EmbeddingBlock]:
+        """Yield ids and float16 embeddings as stored, dead rows too, memory-mapped, oldest shard first.
+
+        Shards whose names are in ``without`` are not opened.
+        """
+        for entry, shard in zip(self.manifest.files_of(kind), self._shards[kind], strict=True):
+            if entry.name in without:
+                continue
             data = shard.data
             yield EmbeddingBlock(data.ids, data.embeddings)
 
@@ -202,6 +230,38 @@ class Snapshot:
             found |= np.isin(wanted, shard.data.ids)
         return found
 
+    def metadata_columns(self, kind: str = "images") -> tuple[str, ...]:
+        """Return the names of the columns of ``metadata_table``."""
+        return VISIBLE[kind]
+
+    def metadata_table(self, kind: str = "images") -> Any:  # Any: so that this module needs no pyarrow
+        """Return the metadata of the live rows as an Arrow table, columns as in ``schema.VISIBLE``; kept once read.
+
+        Raises:
+            CorruptShardError: a shard cannot be read.
+        """
+        table = self._tables.get(kind)
+        if table is None:
+            from clipsearch.store import metadata
+
+            shards = [shard.metadata() for shard in self._shards[kind]]
+            table = self._tables[kind] = metadata.joined(shards, kind, self.deleted_ids())
+        return table
+
+    def table_with_embeddings(self, kind: str = "images") -> Any:  # Any: as above
+        """Return ``metadata_table`` with the column ``embedding`` (float32 lists), read anew at each call."""
+        from clipsearch.store import metadata
+
+        shards = self._shards[kind]
+        tables = [shard.metadata().append_column("embedding", shard.embedding_column()) for shard in shards]
+        return metadata.joined(tables, kind, self.deleted_ids()) if tables else self.metadata_table(kind)
+
+    def texts_of(self, image_ids: Ints) -> Ints:
+        """Return the ids (n,) of the live texts that belong to images, whose ids are ascending."""
+        table = self.metadata_table("texts").select(["id", "image_id"]).drop_null()
+        ids, images = (column.to_numpy() for column in table.columns)
+        return np.sort(ids[np.isin(images, image_ids)])
+
     def known_files(self) -> Iterator[KnownFile]:
         """Yield all live images, oldest shard first; one shard's chunk of rows is in memory at a time."""
         for row in self._live("images", _FILE_COLUMNS):
@@ -235,6 +295,7 @@ class Snapshot:
         for shards in self._shards.values():
             for shard in shards:
                 shard.close()
+        self._tables = {}
 
     def _live(self, kind: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         deleted = self.deleted_ids()

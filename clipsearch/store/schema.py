@@ -46,6 +46,15 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 """Metadata columns a kind. Parquet adds a display text of the path, ``indexed_at`` and ``embedding``."""
 
+VISIBLE: dict[str, tuple[str, ...]] = {
+    "images": (
+        *("id", "path", "folder", "name", "size", "width", "height", "format"),
+        *("taken", "camera", "lens", "latitude", "longitude", "indexed_at"),
+    ),
+    "texts": ("id", "image_id", "text", "source", "indexed_at"),
+}
+"""Columns that filters and SQL see, see ``metadata.py``: a new column of ``COLUMNS`` goes here as well."""
+
 REQUIRED = {"id", "root", "path", "size", "mtime_ns", "ctime_ns", "content_hash", "text", "source"}
 
 Document = dict[str, Any]  # Any: a manifest as JSON holds it

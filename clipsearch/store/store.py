@@ -124,6 +124,11 @@ def _locked(path: str, wait: bool) -> Iterator[None]:
 def _refuse_other_content(path: str) -> None:
     """Allow a folder that is not there, is empty, or holds what a killed ``create`` left; nothing else."""
     if not os.path.lexists(path):
+        home = os.path.dirname(path)
+        while not os.path.lexists(home):
+            home = os.path.dirname(home)
+        if not os.path.isdir(home):
+            raise InputError(f"{home} is a file, so no collection can be made below it. Choose another place.")
         return
     if not os.path.isdir(path):
         raise InputError(f"{path} is a file; a collection is a folder. Choose another name.")

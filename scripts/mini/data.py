@@ -1,7 +1,7 @@
 """What the mini encoder is trained on: pictures, captions, class names, and their variations.
 
-Pictures are varied before the frozen part of the network (a random crop of any aspect, a mirror image, brightness, contrast and
-saturation), captions by shortening them: people type "dog beach", not "a brown dog runs along the beach".
+Pictures are varied before the frozen part of the network (a random crop of any aspect, a mirror image, brightness,
+contrast and saturation), captions by shortening them: people type "dog beach", not "a brown dog runs on the beach".
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from PIL import Image
 
 SIZE = 224
 STOP_WORDS = frozenset(
-    "a an the is are was be being been has have had of to in on at by with and or as it its his her their them he she they who which "
-    "that this these those there while from into for over up down out off near through around across behind along some one two other "
-    "another each very".split()
+    """
+    a an the is are was be being been has have had of to in on at by with and or as it its his her their
+    them he she they who which that this these those there while from into for over up down out off near
+    through around across behind along some one two other another each very
+    """.split()  # noqa: SIM905  readable so
 )
 PROMPTS = ("a photo of {}", "a picture of {}", "{}", "{}", "{}", "an image with {}")
 PREPOSITIONS = re.compile(r"\b(?:in|on|at|with|near|through|over|while|by|from|to|into|wearing|holding)\b")
@@ -120,7 +122,7 @@ def keywords(caption: str) -> str:
 
 
 def shorten(caption: str, rng: random.Random) -> str:
-    """Make one short query out of a caption: a stretch of its content words, or its first phrase, with or without a prompt."""
+    """Make a short query out of a caption: some of its content words or its first phrase, with or without a prompt."""
     if rng.random() < 0.5:
         phrase = PREPOSITIONS.split(caption.lower().rstrip(" ."))[0].strip() or caption
         return rng.choice(PROMPTS).format(phrase)

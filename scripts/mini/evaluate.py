@@ -15,7 +15,9 @@ from mini.metrics import recalls
 def embed_files(encoder: MiniEncoder, raws: list[bytes], batch: int = 64) -> NDArray[np.float32]:
     """Unit embeddings (N, D) of encoded pictures."""
     groups = [raws[i : i + batch] for i in range(0, len(raws), batch)]
-    return np.concatenate([encoder.encode_images(np.stack([encoder.preprocess(open_rgb(r)) for r in g])) for g in groups])
+    return np.concatenate(
+        [encoder.encode_images(np.stack([encoder.preprocess(open_rgb(r)) for r in g])) for g in groups]
+    )
 
 
 def dev_recalls(weights: Path, folder: Path, split: str = "dev") -> dict[str, list[float]]:

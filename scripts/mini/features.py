@@ -1,6 +1,7 @@
 """What the frozen layers say about the training data, computed once and kept on disk as float16.
 
-Pictures stop after block 10 of EfficientNet-lite2, texts after layer 4 of MiniLM; what comes after is trained on these caches.
+Pictures stop after block 10 of EfficientNet-lite2, texts after layer 4 of MiniLM; what comes after is trained on
+these caches.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ def lower_session(work: Path, threads: int = 2) -> ort.InferenceSession:
         example = (torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8),)
         axes = {"pixels": {0: "n"}, "y": {0: "n"}}
         torch.onnx.export(
-            LowerImage(load_lite2()), example, str(path), dynamo=False, input_names=["pixels"], output_names=["y"], dynamic_axes=axes
+            LowerImage(load_lite2()),
+            example,
+            str(path),
+            dynamo=False,
+            input_names=["pixels"],
+            output_names=["y"],
+            dynamic_axes=axes,
         )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,9 +1,11 @@
-"""The two halves of the mini encoder that are trained: a head over the picture's feature grid, a head over the text's hidden states.
+"""The two halves of the mini encoder that are trained: a head over the picture's feature grid, a head over the
+text's hidden states.
 
-The image head sees three things: the mean feature; a *ConSE* vector (the text embeddings of the 1,000 ImageNet class names averaged by
-their probability, Norouzi et al. 2013, https://arxiv.org/abs/1312.5650), which puts the picture into the sentence space before anything is
-trained; and the places it attends to. Each head is a linear map plus a small MLP, and starts from the pretrained sentence space, so that
-what is learned from a few thousand captions is a correction.
+The image head sees three things: the mean feature; a *ConSE* vector (the text embeddings of the 1,000 ImageNet
+class names averaged by their probability, Norouzi et al. 2013, https://arxiv.org/abs/1312.5650), which puts the
+picture into the sentence space before anything is trained; and the places it attends to. Each head is a linear map
+plus a small MLP, and starts from the pretrained sentence space, so that what is learned from a few thousand
+captions is a correction.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ DIM = 384
 class ImageHead(nn.Module):
     """Last activations (B, 352, 7, 7) -> unit embedding (B, 384)."""
 
-    def __init__(self, net: Any, classes: Tensor, pools: int = 8, value: int = 64, inner: int = 640, dropout: float = 0.3) -> None:
+    def __init__(
+        self, net: Any, classes: Tensor, pools: int = 8, value: int = 64, inner: int = 640, dropout: float = 0.3
+    ) -> None:
         super().__init__()
         self.conv, self.bn, self.fc = net._conv_head, net._bn1, net._fc
         for layer in (self.bn, self.fc):

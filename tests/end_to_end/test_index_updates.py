@@ -1,5 +1,6 @@
 """Index a folder, change it, index again: what is embedded, what is found."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -254,3 +255,105 @@ def test_a_caption_in_no_encoding_is_embedded_once(photos, tmp_path):
     collection, report = make(photos, tmp_path, captions=captions)
     assert report.texts_embedded == 1
     assert collection.index(photos, captions=captions).texts_embedded == 0
+
+
+def test_a_renamed_root_leaves_no_ghost_and_no_duplicate(photos, tmp_path):
+    captions = tmp_path / "captions.csv"
+    captions.write_text("image,caption\nred.png,a red square\n")
+    collection, _ = make(photos, tmp_path, captions=captions)
+    pictures = photos.rename(tmp_path / "pictures")
+    report = collection.index(pictures, workers=1)
+    assert balance(report) == (0, 6, 0, 0, 0)
+    assert (report.images_total, report.texts_total) == (6, 1)
+    hits = collection.search("anything", k=100)
+    assert sorted(Path(hit.path) for hit in hits) == sorted(pictures.iterdir())
+    assert Path(collection.search("a red square", target="text")[0].path) == pictures / "red.png"
+    assert [root for root, _, _ in collection.status().roots] == [str(pictures)]
+
+
+def test_a_copy_in_another_folder_leaves_the_first_where_it_is(photos, tmp_path):
+    collection, _ = make(photos, tmp_path)
+    shutil.copytree(photos, tmp_path / "copy")
+    assert balance(collection.index(tmp_path / "copy", workers=1)) == (0, 6, 0, 0, 0)
+    assert len(names(collection)) == 12
+
+
+def test_identical_pictures_that_move_together_stay_as_many(photos, tmp_path):
+    for number in range(5):
+        shutil.copy(photos / "red.png", photos / f"red{number}.png")
+    collection, _ = make(photos, tmp_path)
+    (photos / "sub").mkdir()
+    for file in photos.glob("red*.png"):
+        file.rename(photos / "sub" / file.name)
+    assert balance(collection.index(photos, workers=1)) == (0, 6, 5, 0, 0)
+    assert len(names(collection)) == 11
+
+
+@pytest.mark.parametrize("stage", ["hash", "embed"])
+def test_captions_follow_their_pictures_through_an_interrupted_run(photos, tmp_path, stage):
+    captions = tmp_path / "captions.csv"
+    captions.write_text("image,caption\n" + "".join(f"{name}.png,a {name} square\n" for name in COLOURS))
+    collection, _ = make(photos, tmp_path, captions=captions)
+    (photos / "red.png").rename(photos / "rose.png")
+    make_photo(photos / "blue.png", (200, 0, 230), seed=77)
+    make_photo(photos / "new.png", (20, 90, 230), seed=78)
+
+    def stop(progress):
+        if progress.stage == stage and progress.done >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collection.index(photos, workers=1, batch_size=1, progress=stop)
+    assert collection.index(photos, workers=1).texts_total == 6
+    pairs = {hit.text: Path(hit.path).name for hit in collection.search("a square", target="text", k=9)}
+    assert pairs == {f"a {name} square": f"{name}.png" for name in COLOURS} | {"a red square": "rose.png"}
+
+
+def test_a_broken_caption_file_stops_the_run_before_any_work(photos, tmp_path):
+    captions = tmp_path / "captions.csv"
+    captions.write_text("picture,words\nred.png,a red square\n")
+    collection = clipsearch.create(tmp_path / "collection", model="hashing")
+    with pytest.raises(clipsearch.InputError, match="no columns image and caption"):
+        collection.index(photos, captions=captions)
+    assert collection.status().images == 0
+
+
+def test_captions_of_another_folder_are_not_given_to_a_namesake(photos, tmp_path):
+    (photos / "2020").mkdir()
+    (photos / "red.png").rename(photos / "2020" / "red.png")
+    captions = tmp_path / "captions.csv"
+    rows = {
+        "2019/red.png": "",
+        "2020/red.png": "red.png",
+        "elsewhere/photos/blue.png": "blue.png",
+        "green.png": "green.png",
+    }
+    captions.write_text("image,caption\n" + "".join(f"{name},of {name}\n" for name in rows))
+    collection, _ = make(photos, tmp_path, captions=captions)
+    found = {hit.text: Path(hit.path).name for hit in collection.search("of", target="text", k=9)}
+    assert found == {f"of {name}": file for name, file in rows.items()}
+
+
+def test_a_picture_that_a_list_names_in_vain_leaves_the_results(photos, tmp_path):
+    listed = [photos / "red.png", photos / "blue.png"]
+    collection = clipsearch.create(tmp_path / "collection", model="hashing")
+    for deleted in (0, 1):
+        report = collection.index("-", stdin=io.BytesIO("\n".join(map(str, listed)).encode()), workers=1)
+        assert report.deleted == deleted
+        listed[0].unlink(missing_ok=True)
+    assert names(collection) == ["blue.png"]
+
+
+def test_the_same_skips_make_no_new_version(photos, tmp_path):
+    (photos / "empty.jpg").touch()
+    collection, report = make(photos, tmp_path)
+    assert collection.index(photos, workers=1).version == report.version
+    (photos / "empty.jpg").unlink()
+    assert collection.index(photos, workers=1).version == report.version + 1
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"commit_rows": 0}, {"workers": -1}])
+def test_settings_that_make_no_sense_are_refused(photos, tmp_path, wrong):
+    collection = clipsearch.create(tmp_path / "collection", model="hashing")
+    with pytest.raises(clipsearch.InputError, match=next(iter(wrong))):
+        collection.index(photos, **wrong)

@@ -384,3 +384,18 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
 def test_a_single_answer_is_a_result_and_a_list_is_a_list(collection):
     assert isinstance(collection.search("red"), SearchResult)
     assert collection.search([]) == []
+
+
+def test_an_answer_cannot_be_changed_and_its_scores_are_cosines(collection):
+    result = collection.search("red", k=3)
+    with pytest.raises(ValueError, match="read-only"):
+        result.ids[0] = 7
+    with pytest.raises(ValueError, match="read-only"):
+        result.scores[0] = 7
+    assert (np.abs(result.scores) <= 1).all()
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, "3", True])
+def test_k_is_a_whole_number_of_answers(collection, k):
+    with pytest.raises(InputError, match="whole number"):
+        collection.search("red", k=k)

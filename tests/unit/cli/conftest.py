@@ -78,6 +78,10 @@ class FakeCollection:
         ids = np.array([hit.id for hit in hits], dtype=np.int64)
         return SearchResult(ids, ids.astype(np.float32), hits, target=options["target"], notes=self.notes)
 
+    def build_index(self, index_type: str = "auto", **options: Any) -> Any:
+        self.built = {"index_type": index_type, **options}
+        return SimpleNamespace(action="none", line="exact search over 6 images")
+
     def index(self, source: Any, **options: Any) -> Any:
         self.asked = {"source": source, **options}
         if self.failure:

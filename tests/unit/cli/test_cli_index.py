@@ -6,8 +6,10 @@ import json
 import click
 import pytest
 
+import clipsearch
 from clipsearch.cli import group
 from clipsearch.cli.summary import index_summary, skip_listing
+from clipsearch.errors import CollectionNotFoundError, InputError
 from clipsearch.flows.ingest import IndexReport
 from clipsearch.types import Skip, SkipReason
 
@@ -151,11 +153,38 @@ def test_a_folder_that_joins_by_its_name_alone_is_mentioned(cli, fake, photos):
     assert "keeps them apart" not in cli("index", "photos").err
 
 
+def test_of_paths_on_stdin_nothing_joins_by_its_name(cli, fake, photos):
+    fake.report = report()
+    fake.roots = (("/other/photos", True, 5),)
+    assert cli("index", "-", "-i", "photos", stdin=b"a.jpg\n").code == 0
+    (photos.parent / "photos.csv").write_text("path\na.jpg\n")
+    assert "keeps them apart" not in cli("index", "photos.csv").err
+
+
+def test_a_collection_that_another_process_makes_meanwhile_is_taken(cli, fake, photos, monkeypatch):
+    fake.report = report()
+    calls = []
+
+    def open_it(path, **_):
+        calls.append(path)
+        if len(calls) == 1:
+            raise CollectionNotFoundError("not yet")
+        return fake
+
+    def create_it(path, model=None, **_):
+        raise InputError("There is a collection already.")
+
+    monkeypatch.setitem(vars(clipsearch), "open", open_it)
+    monkeypatch.setitem(vars(clipsearch), "create", create_it)
+    assert cli("index", "photos").code == 0 and len(calls) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["none"], "none"),
         (["photos", "--captions", "none.csv"], "none.csv"),
+        (["photos", "--captions", "wrong.csv"], "has no columns image and caption"),
         (["photos", "--report", "none/r.jsonl"], "cannot be written"),
         (["photos", "--report", "photos"], "cannot be written"),
         (["photos", "--batch-size", "0"], "--batch-size"),
@@ -165,6 +194,7 @@ def test_a_folder_that_joins_by_its_name_alone_is_mentioned(cli, fake, photos):
 def test_what_cannot_work_is_refused_before_anything_is_made(cli, fake, photos, home, arguments, said):
     (home / "photos" / "CURRENT").unlink()
     (home / "photos").rmdir()
+    (photos.parent / "wrong.csv").write_text("picture,words\na.jpg,b\n")
     done = cli("index", *arguments)
     assert done.code == 2 and said in done.err and fake.asked == {} and not list(home.iterdir())
 

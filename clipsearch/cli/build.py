@@ -1,0 +1,98 @@
+"""The options of ``clipsearch index`` that concern the approximate index, and what is said of it."""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from clipsearch.cli.console import Console
+
+if TYPE_CHECKING:
+    from clipsearch import Collection
+
+F = TypeVar("F", bound=Callable[..., Any])  # Any: commands take what their options give
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+NAMES = ("index_type", "recipe", "memory", "retrain")
+
+
+def build_options(function: F) -> F:
+    """Add --index-type, --recipe, --memory and --retrain."""
+    for option in reversed(
+        (
+            click.option(
+                "--index-type",
+                metavar="TYPE",
+                shell_complete=_complete_types,
+                show_default="auto: flat up to 200,000 pictures, then ivfpq",
+                help="How pictures are searched: auto, flat (all compared, exact), ivfflat, ivfpq.",
+            ),
+            click.option(
+                "--recipe",
+                metavar="FILE|NAME",
+                shell_complete=_complete_recipes,
+                help="Build the index by a recipe: a TOML file, or one that comes with the package.",
+            ),
+            click.option(
+                "--memory",
+                metavar="SIZE",
+                callback=lambda _, __, text: None if text is None else read_size(text),
+                show_default="70 % of what is free",
+                help="Memory that building may take, such as 4GB.",
+            ),
+            click.option("--retrain", is_flag=True, help="Build the index anew; without SOURCE do only that."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def read_size(text: str) -> int:
+    """Return the bytes that "4GB", "512MB" or "2GiB" stand for."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no size. Give a number and a unit, such as 4GB or 512MB.")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def build(console: Console, collection: "Collection", wanted: dict[str, Any]) -> None:
+    """Bring the index up to date and say in one line what it is; nothing where nothing was to be done or asked."""
+    from clipsearch.cli.progress import progress_bar
+    from clipsearch.errors import InputError
+
+    asked = any(wanted.values())
+    try:
+        with progress_bar(console) as progress:
+            done = collection.build_index(
+                wanted["index_type"] or "auto",
+                recipe=wanted["recipe"],
+                memory_bytes=wanted["memory"],
+                retrain=wanted["retrain"],
+                progress=progress,
+                say=lambda line: console.note(f"index: {line}"),
+            )
+    except InputError as problem:
+        if asked:
+            raise
+        console.note(f"note: {problem}")  # the pictures are in, and every search finds them
+        return
+    except KeyboardInterrupt:
+        raise click.Abort("the pictures are saved; the index is as it was. The same command goes on.") from None
+    say = console.note if asked or done.action in ("built", "extended") else console.detail
+    say(f"index: {done.line}")
+
+
+def _complete_types(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from clipsearch.index import INDEX_TYPES
+
+    return [name for name in ("auto", *INDEX_TYPES) if name.startswith(incomplete)]
+
+
+def _complete_recipes(_: click.Context, __: click.Parameter, incomplete: str) -> Any:
+    from click.shell_completion import CompletionItem
+
+    from clipsearch.index.recipe import recipe_names
+
+    names = [CompletionItem(name) for name in recipe_names() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]

@@ -1,0 +1,293 @@
+"""A built index on the disk: what belongs to it, what it covers, and how it is opened again.
+
+In the collection's folder ``index/`` lie, under names that are never used twice:
+
+- ``ivfpq-000012-1f2e3d4c.faiss``   lists and codes, as faiss writes them
+- ``rerank-...f16``, ``.ids.npy``   the exact rows, float16 one after the other, and their ids ascending
+- ``....recipe.toml``               what it was made by: ``clipsearch index --recipe`` takes it
+- ``....json``                      the *record*: all of these with size and SHA-256, what is covered, what was measured
+
+The file ``index/CURRENT`` names the record in force and is replaced in one step. Everything here is derived: with any
+of it missing, damaged or made for another model, searches compare every row, and say so. A file is read by faiss only
+after its digest was checked; a stamp of the file system (inode, times), taken when it was written, spares a second
+look.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from clipsearch.errors import ClipsearchError, CorruptShardError
+from clipsearch.flows.view import read_index_pointer
+from clipsearch.index import INDEX_TYPES
+from clipsearch.index.faiss_library import faiss_is_installed
+from clipsearch.index.ivf import IvfIndex
+from clipsearch.index.layered import LayeredIndex
+from clipsearch.index.recipe import Recipe, from_mapping
+from clipsearch.index.tuning import OperatingPoint
+from clipsearch.store import Snapshot
+from clipsearch.store.files import HOLDER, LOCK, read_bytes, replace_file, sha256, sha256_of_file, sync_dir
+from clipsearch.types import EmbeddingBlock
+
+FOLDER = "index"
+POINTER = "CURRENT"
+FORMAT = 1
+REBUILD = "It is derived from the collection: rebuild it with 'clipsearch index --retrain'."
+_POINTER = re.compile(rb"(\S+\.json) sha256:([0-9a-f]{64})\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file of an index: name in ``index/``, size, SHA-256, and the file system's stamp when it was written."""
+
+    name: str
+    bytes: int
+    sha256: str
+    stamp: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Exact rows: a file of ids and a file of float16 rows, ``n`` of them."""
+
+    n: int
+    ids: SavedFile
+    rows: SavedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Recall@10 (0 to 1) at the default settings, for one kind of query.
+
+    Attributes:
+        recall: when it was last looked at.
+        trained: when the index was trained.
+        queries: how many, and of what.
+        at: ISO 8601.
+    """
+
+    recall: float
+    trained: float
+    queries: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRecord:
+    """What is known of a built index.
+
+    Attributes:
+        version: manifest version that it was made from.
+        fingerprint: of the encoder.
+        shards: names of the shards all of whose live rows it covers.
+        rows: rows in it, rows deleted since too.
+        trained_rows: rows in it when lists and codes were learned.
+        imbalance: of the lists, now; 1 is even.
+        imbalance_trained: the same when they were learned.
+        points: operating points worth having, by kind of query.
+    """
+
+    recipe: Recipe
+    version: int
+    fingerprint: str
+    dim: int
+    shards: tuple[str, ...]
+    rows: int
+    max_id: int
+    trained_rows: int
+    trained: str
+    built: str
+    imbalance: float
+    imbalance_trained: float
+    lists: SavedFile
+    segments: tuple[Segment, ...]
+    points: Mapping[str, tuple[OperatingPoint, ...]] = field(default_factory=dict)
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def files(self) -> list[SavedFile]:
+        """All files but the record and the recipe."""
+        return [self.lists, *(file for s in self.segments for file in (s.ids, s.rows))]
+
+    @property
+    def hot_bytes(self) -> float:
+        """Bytes a row that a search keeps in memory or maps: lists, codes, ids."""
+        return self.lists.bytes / max(self.rows, 1)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of it on the disk."""
+        return sum(file.bytes for file in self.files)
+
+
+def read_record(path: str) -> IndexRecord | None:
+    """Return the record in force, or None where there is no index.
+
+    Raises:
+        CorruptShardError: the record is missing or damaged.
+    """
+    pointer = read_index_pointer(path)
+    if pointer is None:
+        return None
+    match = _POINTER.fullmatch(pointer)
+    try:
+        if match is None:
+            raise ValueError("CURRENT names no record")
+        data = read_bytes(os.path.join(path, FOLDER, match[1].decode()))
+        if sha256(data) != match[2].decode():
+            raise ValueError("its digest differs")
+        return _from_json(json.loads(data))
+    except (OSError, ValueError, TypeError, KeyError, ClipsearchError) as problem:
+        raise CorruptShardError(f"The index record of {path} is damaged: {problem}.\n{REBUILD}") from problem
+
+
+def publish_record(path: str, stem: str, record: IndexRecord) -> None:
+    """Put an index in force, and remove the files of the one before; who has those open keeps them."""
+    folder = os.path.join(path, FOLDER)
+    data = json.dumps(asdict(record), indent=1).encode() + b"\n"
+    replace_file(os.path.join(folder, f"{stem}.json"), data)
+    sync_dir(folder)
+    replace_file(os.path.join(folder, POINTER), f"{stem}.json sha256:{sha256(data)}\n".encode())
+    sync_dir(folder)
+    remove_others(path, {f"{stem}.json", f"{stem}.recipe.toml", *(file.name for file in record.files)})
+
+
+def withdraw(path: str) -> bool:
+    """Remove the index of a collection; True where there was one."""
+    there = read_index_pointer(path) is not None
+    if there:
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(path, FOLDER, POINTER))
+        remove_others(path, set())
+    return there
+
+
+def remove_others(path: str, kept: Iterable[str]) -> None:
+    """Remove the files in ``index/`` that are not kept: what was replaced, and what a killed build left."""
+    folder = os.path.join(path, FOLDER)
+    keep = {*kept, POINTER, LOCK, HOLDER}
+    for name in os.listdir(folder):
+        if name not in keep:
+            with suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+
+
+def stamped(folder: str, name: str, size: int, digest: str) -> SavedFile:
+    """Return the entry of a file that was just put in place."""
+    return SavedFile(name, size, digest, _stamp(os.path.join(folder, name)))
+
+
+def open_index(snapshot: Snapshot) -> tuple[LayeredIndex | None, tuple[str, ...]]:
+    """Open the built index of a collection's images, with the rows added since beside it and the deleted ones hidden.
+
+    Returns:
+        The index, or None where there is none that can be used; and notes for the person who searches.
+    """
+    for attempt in (1, 2):  # between the reading of the record and of its files a new index may be put in force
+        try:
+            record = read_record(snapshot.path)
+            if record is None:
+                return None, ()
+            if not faiss_is_installed():
+                return None, ("The index needs faiss (pip install 'clipsearch[cpu]'); every picture was compared.",)
+            base = load_base(snapshot, record)
+            return _with_changes(base, record, snapshot), ()
+        except CorruptShardError as problem:
+            if attempt == 2:
+                return None, (f"{problem} Until then every picture is compared.".replace("\n", " "),)
+    raise AssertionError("unreachable")
+
+
+def load_base(snapshot: Snapshot, record: IndexRecord, *, mapped: bool = True) -> IvfIndex:
+    """Open the files of an index after a check of each.
+
+    Raises:
+        CorruptShardError: a file is missing or damaged, or the index was made for other embeddings.
+    """
+    if record.dim != snapshot.manifest.dim or record.fingerprint != fingerprint_of(snapshot):
+        raise CorruptShardError(f"The index of {snapshot.path} was made for another model.\n{REBUILD}")
+    folder = os.path.join(snapshot.path, FOLDER)
+    for file in record.files:
+        _check(folder, file)
+    recipe = record.recipe if mapped else replace(record.recipe, fast_scan=True)  # read and not mapped
+    base: IvfIndex = INDEX_TYPES.load(record.recipe.type)(record.dim, recipe)
+    base.load(os.path.join(folder, record.lists.name))
+    base.recipe = record.recipe
+    for segment in record.segments:
+        ids = np.load(os.path.join(folder, segment.ids.name), mmap_mode="r", allow_pickle=False)
+        rows = np.memmap(os.path.join(folder, segment.rows.name), np.float16, mode="r", shape=(segment.n, record.dim))
+        base.attach(np.asarray(ids), np.asarray(rows))
+    base.points = record.points
+    return base
+
+
+def fingerprint_of(snapshot: Snapshot) -> str:
+    """Return what tells one encoder from another."""
+    encoder = snapshot.manifest.encoder
+    return str(encoder.get("fingerprint", encoder.get("name", "")))
+
+
+def uncovered(base: IvfIndex, record: IndexRecord, snapshot: Snapshot) -> Iterable[EmbeddingBlock]:
+    """Yield the rows of a version that an index does not cover; the shards that it does are not even opened."""
+    known = frozenset(record.shards)
+    for block in snapshot.blocks("images", without=known):
+        new = base.rows.positions(block.ids) < 0
+        if new.all():
+            yield block
+        elif new.any():
+            yield EmbeddingBlock(block.ids[new], block.embeddings[new])
+
+
+def _with_changes(base: IvfIndex, record: IndexRecord, snapshot: Snapshot) -> LayeredIndex:
+    index = LayeredIndex(base)
+    for block in uncovered(base, record, snapshot):
+        index.add(block)
+    index.remove(snapshot.deleted_ids())
+    return index
+
+
+def _check(folder: str, file: SavedFile) -> None:
+    where = os.path.join(folder, file.name)
+    try:
+        found = _stamp(where)
+        whole = os.stat(where).st_size == file.bytes and (
+            found == tuple(file.stamp) or sha256_of_file(where) == file.sha256
+        )
+    except OSError:
+        whole = False
+    if not whole:
+        raise CorruptShardError(f"The index file {where} is missing or damaged.\n{REBUILD}")
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _from_json(document: Any) -> IndexRecord:  # Any: JSON
+    if document["format"] != FORMAT:
+        raise ValueError(f"it has format {document['format']}, and this clipsearch knows {FORMAT}")
+    return IndexRecord(
+        **{
+            **document,
+            "recipe": from_mapping(document["recipe"]),
+            "shards": tuple(document["shards"]),
+            "lists": _file(document["lists"]),
+            "segments": tuple(Segment(s["n"], _file(s["ids"]), _file(s["rows"])) for s in document["segments"]),
+            "points": {
+                kind: tuple(OperatingPoint(**point) for point in some) for kind, some in document["points"].items()
+            },
+            "measured": {kind: Measured(**one) for kind, one in document["measured"].items()},
+        }
+    )
+
+
+def _file(document: Any) -> SavedFile:  # Any: JSON
+    return SavedFile(**{**document, "stamp": tuple(document["stamp"])})

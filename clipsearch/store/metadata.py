@@ -1,0 +1,125 @@
+r"""The metadata of a version as Arrow tables: what filters and SQL read.
+
+Only the columns that a person asks for are read, straight from the Parquet shards; embeddings stay on the disk unless
+they are wanted. Column by column this is some ten megabytes a million rows and a fraction of a second, where the row
+sidecars would be a million JSON objects.
+
+``path`` is text here (other bytes as ``\xNN``); ``folder`` and ``name`` are its two parts, inside the tar for a tar's
+member. Whole numbers are 64 bits wide, so that ``width * height`` cannot overflow. ``indexed_at`` is UTC. NaN becomes
+NULL, as it does in the sidecars' JSON.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipsearch.store.schema import VISIBLE
+from clipsearch.types import Ints
+
+_READ = {"folder": ("path_text", "member"), "name": ("path_text", "member"), "path": ("path_text",)}
+_READ |= {"source": ("source_text",)}
+_compute: Any = pc  # Any: its functions are made at run time, and no stub lists them all
+
+
+def read_shard(path: str, kind: str) -> pa.Table:
+    """Return the visible columns of a shard; a column that it is too old to have is NULL.
+
+    Raises:
+        ValueError: it is no such shard, or a page is damaged.
+    """
+    names = VISIBLE[kind]
+    table = _read(path, [stored for name in names for stored in _READ.get(name, (name,))])
+    parts = _parts(table) if "folder" in names else {}
+    return pa.table({name: parts[name] if name in parts else _column(table, name) for name in names})
+
+
+def read_embeddings(path: str) -> pa.ChunkedArray:
+    """Return the embeddings of a shard as float32 lists of a fixed size: DuckDB does not read float16.
+
+    Raises:
+        ValueError: it is no such shard, or a page is damaged.
+    """
+    column = _read(path, ["embedding"]).column("embedding")
+    return column.cast(pa.list_(pa.float32(), column.type.list_size))
+
+
+def joined(tables: Sequence[pa.Table], kind: str, deleted: Ints) -> pa.Table:
+    """Return the live rows of shards as one table.
+
+    Args:
+        tables: of one schema; there may be none.
+        kind: "images" or "texts".
+        deleted: (n,) ids of rows that are gone.
+    """
+    if not tables:
+        return pa.table({name: pa.array([], _TYPES.get(name, pa.string())) for name in VISIBLE[kind]})
+    table = pa.concat_tables(tables)
+    if not len(deleted):
+        return table
+    return table.filter(_compute.invert(_compute.is_in(table.column("id"), value_set=pa.array(deleted))))
+
+
+_TYPES: dict[str, pa.DataType] = {name: pa.int64() for name in ("id", "image_id", "size", "width", "height")}
+_TYPES |= {"taken": pa.timestamp("us"), "indexed_at": pa.timestamp("us")}
+_TYPES |= {"latitude": pa.float64(), "longitude": pa.float64()}
+
+
+def _read(path: str, columns: Sequence[str]) -> pa.Table:
+    try:
+        # opened by Python: its file names may be any bytes, Arrow's are UTF-8
+        with open(path, "rb") as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
+            known = set(file.schema_arrow.names)
+            return file.read([name for name in dict.fromkeys(columns) if name in known])
+    except (pa.ArrowException, OSError) as problem:
+        raise ValueError(str(problem)) from problem
+
+
+def _column(table: pa.Table, name: str) -> Any:  # Any: an Arrow column
+    stored = _READ.get(name, (name,))[0]
+    target = _TYPES.get(name, pa.string())
+    if stored not in table.column_names:
+        return pa.nulls(len(table), target)
+    column = table.column(stored)
+    if pa.types.is_floating(target):
+        null = pa.nulls(1, target)[0]  # None in its place would make Arrow import pandas
+        column = _compute.if_else(_compute.is_nan(column), null, column)
+    return column if column.type == target else column.cast(target)
+
+
+def _parts(table: pa.Table) -> dict[str, Any]:  # Any: as above
+    """Return the folder and the name in each path; a tar's member is parted at ``::`` too."""
+    text = table.column("path_text")
+    parts = _compute.extract_regex(text, r"(?s)^(?:(?P<folder>.*)/)?(?P<name>.*)$")
+    if table.column("member").null_count < len(table):
+        inside = _compute.extract_regex(text, r"(?s)^(?P<folder>.*)(?:/|::)(?P<name>.*)$")
+        parts = _compute.if_else(_compute.is_valid(table.column("member")), inside, parts)
+    return {name: _compute.struct_field(parts, name) for name in ("folder", "name")}
+
+
+def table_of(columns: Mapping[str, Any]) -> pa.Table:  # Any: arrays and lists
+    """Return columns (name → values) as an Arrow table."""
+    return pa.table(dict(columns))
+
+
+def write_parquet(path: str, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> None:
+    """Write record batches as a Parquet file: beside it, then renamed.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: a column has a type that Parquet does not know.
+    """
+    beside = f"{path}.{os.getpid()}.part"
+    try:
+        with open(beside, "xb") as raw, pq.ParquetWriter(raw, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        os.replace(beside, path)
+    except pa.ArrowException as problem:
+        raise ValueError(str(problem)) from problem
+    finally:
+        if os.path.exists(beside):
+            os.unlink(beside)
