@@ -10,7 +10,13 @@ from clipsearch.cli.console import Console, is_terminal
 if TYPE_CHECKING:
     from clipsearch import Progress
 
-STAGES = {"scan": "scanning", "hash": "comparing", "embed": "embedding", "captions": "captions"}
+STAGES = {
+    "scan": "scanning",
+    "hash": "comparing",
+    "embed": "embedding",
+    "captions": "captions",
+    "calibrate": "calibrating",
+}
 
 
 @contextmanager

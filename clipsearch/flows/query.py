@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, QueryImageError
 from clipsearch.flows.query_terms import Query, Term, Weighted, build_queries, is_pil_image
+from clipsearch.flows.verdicts import Judge
 from clipsearch.index.base import VectorIndex
+from clipsearch.match.verdict import LEVELS
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats, Hit, Ints, Pixels, SearchResult
 
@@ -41,6 +43,7 @@ def answer(
     k: int = 10,
     target: str = "image",
     leave_out_self: bool = False,
+    judge: Judge | None = None,
 ) -> list[SearchResult]:
     """Answer each query with its ``k`` best rows.
 
@@ -52,6 +55,7 @@ def answer(
         k: hits wanted for each query.
         target: "image" for pictures, "text" for captions.
         leave_out_self: leave out pictures whose file has the very bytes of a query picture.
+        judge: gives the verdicts; None leaves all answers uncalibrated.
 
     Raises:
         InputError: the request is wrong; QueryImageError: a query picture cannot be read.
@@ -60,16 +64,23 @@ def answer(
         return []
     images = _read_images(queries)
     xq, notes = embed(queries, index.dim, encoder, images)
-    found = index.search(xq, k)
+    judge = judge or Judge()
+    wanted = max(k, judge.nearest)  # a verdict looks at as many rows whatever k is
+    found = index.search(xq, wanted)
     results = []
     for q, query in enumerate(queries):
         ids, scores = found.ids[q], found.scores[q]
         if leave_out_self and target == "image":
             own = {_digest(images[id(term.value)]) for term in query.terms if term.kind == "image"}
-            ids, scores = _without(own, snapshot, index, xq[q : q + 1], k)
-        ids, scores = ids[ids >= 0], scores[: int((ids >= 0).sum())]
+            ids, scores = _without(own, snapshot, index, xq[q : q + 1], wanted)
+        judged = judge.judge(query.terms, not notes[q], ids, scores)
+        there = int((ids >= 0).sum())
+        ids, scores = ids[: min(k, there)], scores[: min(k, there)]
         rows = LazyHits(snapshot, KINDS[target], ids, scores)
-        results.append(SearchResult(ids, scores, rows, target=target, notes=notes[q]))
+        levels = {} if judged.p_value is None else LEVELS.as_dict()
+        results.append(
+            SearchResult(ids, scores, rows, judged.verdict, judged.p_value, target, notes[q], levels, judged.why)
+        )
     return results
 
 

@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from clipsearch.flows.calibration_files import load_calibration
+from clipsearch.flows.verdicts import staleness
 from clipsearch.flows.view import INDEX_TYPE
 from clipsearch.store import Snapshot
 
@@ -18,6 +20,8 @@ class CollectionStatus:
         shards: Parquet files of embeddings.
         roots: (folder, whether it is there now, live images below it).
         created: when the collection was made, ISO 8601; ``updated``: when this version was.
+        calibrated: whether searches for pictures get a verdict; ``calibration``: for which kinds of query, made from
+            what, or why not.
     """
 
     name: str
@@ -34,11 +38,14 @@ class CollectionStatus:
     created: str
     updated: str
     index_type: str = INDEX_TYPE
+    calibrated: bool = False
+    calibration: str = ""
 
 
 def read_status(snapshot: Snapshot) -> CollectionStatus:
     """Return what a version of a collection holds."""
     manifest = snapshot.manifest
+    calibrated, calibration = _calibration(snapshot)
     return CollectionStatus(
         name=os.path.basename(snapshot.path),
         path=snapshot.path,
@@ -53,7 +60,18 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
         roots=_roots(snapshot),
         created=manifest.created,
         updated=manifest.committed,
+        calibrated=calibrated,
+        calibration=calibration,
     )
+
+
+def _calibration(snapshot: Snapshot) -> tuple[bool, str]:
+    """Return whether verdicts on pictures can be given, and for which kinds of query or why not."""
+    known = load_calibration(snapshot.path)
+    why = staleness(known, snapshot, "images")
+    if why or known is None:
+        return False, why or ""
+    return True, ", ".join(f"{kind} ({null.source})" for kind, null in known.targets["images"].kinds.items())
 
 
 def _roots(snapshot: Snapshot) -> tuple[tuple[str, bool, int], ...]:
