@@ -14,16 +14,19 @@ renews its own sessions, and the locks are made anew, since a thread that held o
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack, overload
 
 from clipsearch.embed import choose_model, load_encoder
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import InputError
+from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.identity import check_encoder, encoder_record
 from clipsearch.flows.query import KINDS, answer, build_queries
 from clipsearch.flows.status import CollectionStatus, read_status
+from clipsearch.flows.verdicts import FILTERED
 from clipsearch.flows.view import View, read_index_pointer
 from clipsearch.registry import suggest
 from clipsearch.store import Store
@@ -204,6 +207,7 @@ class Collection:
             stdin=stdin,
             progress=progress,
         )
+        report = _calibrated(self._store, encoder, report, progress)
         self.refresh()
         return report
 
@@ -325,6 +329,7 @@ class Collection:
             allowed=allowed,
             recall=recall,
             notes=view.notes if target == "image" else (),
+            judge=view.judge(KINDS[target]) if where is None else FILTERED,
         )
         return results if many else results[0]
 
@@ -408,6 +413,24 @@ class Collection:
         if view is None:
             raise InputError(f"The collection {self.name!r} was closed. Open it again.")
         return view
+
+
+def _calibrated(
+    store: Store, encoder: Encoder, report: "IndexReport", progress: "Callable[[Progress], None] | None"
+) -> "IndexReport":
+    """Renew the calibration after a run, and add its time to the report; the rows are safe whatever happens here."""
+    from clipsearch.flows.calibrate import renew
+
+    start, notes = time.monotonic(), report.notes
+    try:
+        done = renew(store, encoder, progress)
+    except StorageError as problem:
+        done, notes = True, (*notes, f"The calibration was not renewed, so searches have no verdict: {problem}")
+    if not done:
+        return report
+    seconds = time.monotonic() - start
+    stages = {**report.stages, "calibrate": seconds}
+    return replace(report, stages=stages, seconds=report.seconds + seconds, notes=notes)
 
 
 # Collections of this process, so that a forked child can renew their locks; weak, so that it keeps none alive.

@@ -188,6 +188,9 @@ class SearchResult(Sequence[Hit]):
         scores: (n,) float32 cosine scores.
         verdict: how sure the answer is; ``uncalibrated`` where nothing is known.
         p_value: chance of so good a score when nothing matches, or None when uncalibrated.
+        levels: what the verdicts stand for: the share of queries without an answer that get ``match``, and of
+            queries with one that get ``none``, at most; empty when uncalibrated.
+        why: why the answer is uncalibrated, or None.
         target: "image" or "text".
         notes: sentences a person should read, such as a language that the model does not cover.
     """
@@ -199,6 +202,8 @@ class SearchResult(Sequence[Hit]):
     p_value: float | None = None
     target: str = "image"
     notes: tuple[str, ...] = ()
+    levels: Mapping[str, float] = field(default_factory=dict)
+    why: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

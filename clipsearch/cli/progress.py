@@ -19,6 +19,7 @@ STAGES = {
     "train": "training",
     "add": "adding",
     "measure": "measuring",
+    "calibrate": "calibrating",
 }
 
 

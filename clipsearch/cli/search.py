@@ -67,6 +67,7 @@ NOTHING_FOUND = 1
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON Lines: one object a hit, then one for the whole answer."
 )
+@click.option("--all", "show_all", is_flag=True, help="Where nothing matches, show the nearest all the same, marked.")
 @click.option("--preview", is_flag=True, help="Show the pictures in the terminal.")
 @click.option(
     "--contact-sheet",
@@ -93,6 +94,7 @@ def command(
     files: bool,
     null: bool,
     as_json: bool,
+    show_all: bool,
     preview: bool,
     contact_sheet: str | None,
     overwrite: bool,
@@ -100,7 +102,8 @@ def command(
 ) -> int:
     """Search a collection with words, a picture, or both.
 
-    QUERY is words, the file of a picture, or - for a picture on stdin. Exit code 1: nothing found.
+    QUERY is words, the file of a picture, or - for a picture on stdin. Exit code 1: nothing matches; --all shows
+    the nearest then.
 
     \b
     clipsearch search "two dogs playing in snow"
@@ -121,12 +124,12 @@ def command(
         console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
             console.note(f"note: {note}")
-        if not len(result):
-            console.note("nothing found" if where is not None else _nothing(collection, target))
+        _say_verdict(console, collection, result, _label(asked, plus, minus), show_all, where)
+        shown = result if show_all or result.verdict != "none" else _emptied(result)
         if preview or contact_sheet is not None:
-            _show_pictures(console, result, _label(asked, plus, minus), preview, contact_sheet)
-        _emit(console, collection, result, form, (asked, plus, minus))
-    return 0 if len(result) else NOTHING_FOUND
+            _show_pictures(console, shown, _label(asked, plus, minus), preview, contact_sheet)
+        _emit(console, collection, shown, form, (asked, plus, minus))
+    return 0 if len(result) and result.verdict != "none" else NOTHING_FOUND
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -185,6 +188,36 @@ def _ask(
         raise
 
 
+def _emptied(result: "SearchResult") -> "SearchResult":
+    """Return an answer without its hits, which do not match."""
+    from dataclasses import replace
+
+    return replace(result, ids=result.ids[:0], scores=result.scores[:0], rows=())
+
+
+def _say_verdict(
+    console: Console,
+    collection: "Collection",
+    result: "SearchResult",
+    asked: str,
+    show_all: bool,
+    where: str | None,
+) -> None:
+    """Say on stderr what a person should know of an answer; a match speaks for itself."""
+    if not len(result):
+        console.note("nothing found" if where is not None else _nothing(collection, result.target))
+    elif result.verdict == "none":
+        what = "captions" if result.target == "text" else "pictures"
+        rest = f"These are the nearest {what}." if show_all else "--all shows the nearest."
+        console.note(f"nothing in {collection.name} matches {asked!r}. {rest}")
+    elif result.verdict == "weak":
+        console.note(f"note: weak: queries that match nothing here often score as high (p = {result.p_value:.2g}).")
+    elif result.verdict == "match":
+        console.detail(f"match: p = {result.p_value:.2g}")
+    else:
+        console.detail(f"uncalibrated: {result.why}")
+
+
 def _nothing(collection: "Collection", target: str) -> str:
     if target == "text":
         return f"nothing found: {collection.name} holds no captions. Add some: clipsearch index ... --captions FILE"
@@ -223,7 +256,8 @@ def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts) 
         version=collection.status().version,
         parts={name: labels for name, labels in more.items() if labels},
     )
-    return [dump(item) for item in (*(hit_object(hit, query) for hit in result), whole)]
+    mark = str(result.verdict) if result.verdict == "none" else None
+    return [dump(item) for item in (*(hit_object(hit, query, mark) for hit in result), whole)]
 
 
 def _label(asked: "Asked | None", plus: Sequence["Asked"], minus: Sequence["Asked"]) -> str:

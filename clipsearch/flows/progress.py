@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. ``stage``: "scan", "hash", "embed" or "captions"; ``total`` is None while it is unknown."""
+    """How far a run is.
+
+    ``stage`` is "scan", "hash", "embed", "captions" or "calibrate"; ``total`` is None while it is unknown.
+    """
 
     stage: str
     done: int

@@ -21,7 +21,9 @@ from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, QueryImageError
 from clipsearch.flows.effort import effort_note, efforts_for, query_kind, search_by_kind
 from clipsearch.flows.query_terms import Query, Term, Weighted, build_queries, is_pil_image
-from clipsearch.index.base import Effort, VectorIndex
+from clipsearch.flows.verdicts import Judge
+from clipsearch.index.base import Effort, VectorIndex, check_k
+from clipsearch.match.verdict import LEVELS
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats, Hit, Ints, Pixels, SearchResult
 
@@ -45,6 +47,7 @@ def answer(
     allowed: Ints | None = None,
     recall: float | None = None,
     notes: tuple[str, ...] = (),
+    judge: Judge | None = None,
 ) -> list[SearchResult]:
     """Answer each query with its ``k`` best rows.
 
@@ -59,28 +62,36 @@ def answer(
         allowed: (n,) ids of ``target`` that may be answered, ascending; None allows all.
         recall: share of the true best rows wanted from an approximate index; None takes the usual.
         notes: what there is to say of every answer.
+        judge: gives the verdicts; None leaves all answers uncalibrated.
 
     Raises:
         InputError: the request is wrong; QueryImageError: a query picture cannot be read.
     """
     if not queries:
         return []
+    check_k(k)
     images = _read_images(queries)
     xq, own_notes = embed(queries, index.dim, encoder, images)
+    judge = judge or Judge()
     kinds = [query_kind(query) for query in queries]
     efforts = efforts_for(index, kinds, recall)
-    found = search_by_kind(index, xq, kinds, k, allowed, efforts)
+    wanted = max(k, judge.nearest)  # a verdict looks at as many rows whatever k is
+    found = search_by_kind(index, xq, kinds, wanted, allowed, efforts)
     general = (*_filter_note(snapshot, target, allowed), *notes)
     results = []
     for q, query in enumerate(queries):
         ids, scores = found.ids[q], found.scores[q]
         if leave_out_self and target == "image":
             own = {_digest(images[id(term.value)]) for term in query.terms if term.kind == "image"}
-            ids, scores = _without(own, snapshot, index, xq[q : q + 1], k, allowed, efforts[kinds[q]])
-        ids, scores = _final(ids, scores)
+            ids, scores = _without(own, snapshot, index, xq[q : q + 1], wanted, allowed, efforts[kinds[q]])
+        judged = judge.judge(query.terms, not own_notes[q], ids, scores)
+        ids, scores = _final(ids[:k], scores[:k])
         rows = LazyHits(snapshot, KINDS[target], ids, scores)
         said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *general)
-        results.append(SearchResult(ids, scores, rows, target=target, notes=said))
+        levels = {} if judged.p_value is None else LEVELS.as_dict()
+        results.append(
+            SearchResult(ids, scores, rows, judged.verdict, judged.p_value, target, said, levels, judged.why)
+        )
     return results
 
 

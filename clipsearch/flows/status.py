@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clipsearch.errors import CorruptShardError
+from clipsearch.flows.calibration_files import load_calibration
+from clipsearch.flows.verdicts import staleness
 from clipsearch.flows.view import INDEX_TYPE, read_index_pointer
 from clipsearch.store import Snapshot
 
@@ -49,6 +51,8 @@ class CollectionStatus:
         created: when the collection was made, ISO 8601; ``updated``: when this version was.
         index_type: what searches of images use.
         index: the built index, or None where every image is compared.
+        calibrated: whether searches for pictures get a verdict; ``calibration``: for which kinds of query, made from
+            what, or why not.
     """
 
     name: str
@@ -66,12 +70,15 @@ class CollectionStatus:
     updated: str
     index_type: str = INDEX_TYPE
     index: IndexStatus | None = None
+    calibrated: bool = False
+    calibration: str = ""
 
 
 def read_status(snapshot: Snapshot) -> CollectionStatus:
     """Return what a version of a collection holds."""
     manifest = snapshot.manifest
     index = _index(snapshot)
+    calibrated, calibration = _calibration(snapshot)
     return CollectionStatus(
         name=os.path.basename(snapshot.path),
         path=snapshot.path,
@@ -88,6 +95,8 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
         updated=manifest.committed,
         index_type=INDEX_TYPE if index is None else index.type,
         index=index,
+        calibrated=calibrated,
+        calibration=calibration,
     )
 
 
@@ -121,6 +130,15 @@ def _index(snapshot: Snapshot) -> IndexStatus | None:
         imbalance=record.imbalance,
         advice=advice(snapshot, record),
     )
+
+
+def _calibration(snapshot: Snapshot) -> tuple[bool, str]:
+    """Return whether verdicts on pictures can be given, and for which kinds of query or why not."""
+    known = load_calibration(snapshot.path)
+    why = staleness(known, snapshot, "images")
+    if why or known is None:
+        return False, why or ""
+    return True, ", ".join(f"{kind} ({null.source})" for kind, null in known.targets["images"].kinds.items())
 
 
 def _roots(snapshot: Snapshot) -> tuple[tuple[str, bool, int], ...]:

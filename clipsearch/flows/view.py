@@ -5,6 +5,8 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.flows.calibration_files import load_calibration, pointer_of
+from clipsearch.flows.verdicts import Judge, make_judge
 from clipsearch.index import INDEX_TYPES
 from clipsearch.index.base import VectorIndex
 from clipsearch.store import Snapshot
@@ -36,6 +38,25 @@ class View:
         self._cold: dict[str, Any] = {}  # Any: a FlatIndex; registries give classes untyped
         self._warm: dict[str, VectorIndex] = {}
         self._masks: dict[str, MaskCache] = {}
+        self._judges: tuple[bytes | None, dict[str, Judge]] | None = None
+
+    def judge(self, kind: str) -> Judge:
+        """Return who gives verdicts on answers among "images" or "texts".
+
+        A calibration may appear after its version did, when ``index`` has finished; so the pointer to it is looked at
+        again while there is none that holds. Two threads may both read it; either result is right.
+        """
+        judges = self._judges
+        if judges is not None and kind in judges[1]:
+            judge = judges[1][kind]
+            if judge.target is not None or pointer_of(self.snapshot.path) == judges[0]:
+                return judge
+            judges = None
+        pointer = pointer_of(self.snapshot.path) if judges is None else judges[0]
+        calibration = load_calibration(self.snapshot.path)
+        made = make_judge(calibration, self.snapshot, kind)
+        self._judges = (pointer, {**(judges[1] if judges else {}), kind: made})
+        return made
 
     def index(self, kind: str, lock: threading.RLock) -> VectorIndex:
         """Return the index of "images" or "texts"."""

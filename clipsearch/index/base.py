@@ -109,6 +109,12 @@ class VectorIndex(Protocol):
         ...
 
 
+def check_k(k: int) -> None:
+    """Refuse a number of answers that is none."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise InputError(f"k is {k!r}; ask for a whole number of answers, at least 1.")
+
+
 def check_queries(queries: Floats, dim: int, k: int) -> Floats:
     """Return the queries (Q, D) as contiguous float32, or say what is wrong with them."""
     xq = np.asarray(queries)
@@ -116,8 +122,7 @@ def check_queries(queries: Floats, dim: int, k: int) -> Floats:
         raise InputError(
             f"Queries have shape {xq.shape}; this index holds embeddings of {dim} numbers. Give (Q, {dim})."
         )
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError(f"k is {k!r}; ask for a whole number of answers, at least 1.")
+    check_k(k)
     if not np.isfinite(xq).all():
         raise InputError("A query holds NaN or infinity, which has no neighbours. Check the vector.")
     return np.ascontiguousarray(xq, dtype=np.float32)

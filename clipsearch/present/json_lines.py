@@ -44,8 +44,9 @@ def path_fields(path: str | bytes) -> dict[str, str]:
         return {"path": display_path(raw), "path_b64": base64.b64encode(raw).decode()}
 
 
-def hit_object(hit: Hit, query: str) -> dict[str, Any]:
-    """Return a hit as ``clipsearch.hit/1``."""
+def hit_object(hit: Hit, query: str, verdict: str | None = None) -> dict[str, Any]:
+    """Return a hit as ``clipsearch.hit/1``; ``verdict`` marks a hit that is only the nearest of what does not match."""
+    marked = {} if verdict is None else {"verdict": verdict}
     text = {} if hit.text is None else {"text": hit.text}
     known = {name: hit.metadata[name] for name in FIELDS if hit.metadata.get(name) is not None}
     return {
@@ -56,12 +57,19 @@ def hit_object(hit: Hit, query: str) -> dict[str, Any]:
         "score": round(float(hit.score), 6),
         **path_fields(hit.path),
         **text,
+        **marked,
         **known,
     }
 
 
 def result_object(
-    result: SearchResult, query: str, *, model: str, collection: str, version: int | None, parts: Mapping[str, Any]
+    result: SearchResult,
+    query: str,
+    *,
+    model: str,
+    collection: str,
+    version: int | None,
+    parts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what holds for a whole answer as ``clipsearch.result/1``; ``parts`` are the further parts of the query."""
     return {
@@ -72,6 +80,8 @@ def result_object(
         "hits": len(result),
         "verdict": str(result.verdict),
         "p_value": result.p_value,
+        "levels": dict(result.levels),
+        "why": result.why,
         "model": model,
         "collection": collection,
         "version": version,

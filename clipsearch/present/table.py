@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from clipsearch.present.paths import nearest
 from clipsearch.present.text import cell_width, cut, pad, printable, shorten_path, wrap
-from clipsearch.types import Hit, SearchResult
+from clipsearch.types import Hit, SearchResult, Verdict
 
 GAP = "  "
 Fit = Callable[[str, int], list[str]]
@@ -116,9 +116,9 @@ _TEXT_COLUMNS = (*_HIT, Column("caption", fit=wrapped, least=24), Column("image"
 def hits_table(result: SearchResult, folder: str, width: int = 80, colour: bool = False) -> Iterator[str]:
     """Yield an answer as a table for a terminal of ``width`` cells; paths are relative to ``folder`` where shorter."""
     if result.target == "text":
-        rows = [[str(hit.rank), score(hit), hit.text or "", os.path.basename(hit.path)] for hit in result]
+        rows = [[rank(hit, result), score(hit), hit.text or "", os.path.basename(hit.path)] for hit in result]
         return render(_TEXT_COLUMNS, rows, width, colour)
-    rows = [[str(hit.rank), score(hit), nearest(hit.path, folder)] for hit in result]
+    rows = [[rank(hit, result), score(hit), nearest(hit.path, folder)] for hit in result]
     return render(_IMAGE_COLUMNS, rows, width, colour)
 
 
@@ -131,7 +131,7 @@ def hits_plain(result: SearchResult, folder: str) -> Iterator[bytes]:
     for hit in result:
         path = _plain_path(nearest(hit.path, folder))
         middle = [] if hit.text is None else [printable(hit.text).encode()]
-        yield b"\t".join([str(hit.rank).encode(), score(hit).encode(), *middle, path])
+        yield b"\t".join([rank(hit, result).encode(), score(hit).encode(), *middle, path])
 
 
 def _plain_path(path: str) -> bytes:
@@ -143,6 +143,11 @@ def plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[
     yield "\t".join(column.title for column in columns)
     for row in rows:
         yield "\t".join(printable(value) for value in row)
+
+
+def rank(hit: Hit, result: SearchResult) -> str:
+    """Return the rank; in brackets where the hit is only the nearest of what does not match."""
+    return f"({hit.rank})" if result.verdict == Verdict.NONE else str(hit.rank)
 
 
 def score(hit: Hit) -> str:

@@ -195,6 +195,33 @@ def test_members_of_a_tar_are_shown_too(shell, photos):
     assert isinstance(pixel, tuple) and pixel[0] > 180 and max(pixel[1:]) < 60
 
 
+def test_an_index_run_calibrates_and_searches_have_verdicts(shell, photos):
+    small = shell.run("search", "red", "-v").stderr.decode()
+    assert "uncalibrated: the collection has 6 pictures; at least 100 are needed" in small
+    colours = [(220, 20, 20), (20, 180, 30), (20, 40, 220), (240, 220, 20)]
+    for n in range(120):
+        picture = Image.new("RGB", (40, 40), colours[n % 4])
+        picture.paste((n, 255 - n, 2 * n), (n % 8, n % 11, n % 8 + 9, n % 11 + 9))
+        picture.save(photos / f"{n}.png")
+    done = shell.run("index", "photos", "-v", code=3)
+    assert b"calibrate" in done.stderr and b"calibrate" not in shell.run("index", "photos", "-v", code=3).stderr
+    state = json.loads(shell.run("status", "--json").stdout)
+    assert state["calibrated"] and "keyword (bank)" in state["calibration"]
+    assert b"image (images)" in shell.run("status").stdout
+    found = {}
+    for query in ("red square", "a blue and yellow square", "qwertz"):
+        done = subprocess.run(
+            [*CLIPSEARCH, "search", query, "--json"], cwd=shell.folder, env=shell.environment, capture_output=True
+        )
+        *hits, whole = map(json.loads, done.stdout.splitlines())
+        found[query] = whole["verdict"]
+        assert whole["levels"] == {"match": 0.05, "none": 0.1} and 0 < whole["p_value"] <= 1
+        assert done.returncode == (whole["verdict"] == "none") and bool(hits) == (whole["verdict"] != "none")
+        shown = shell.run("search", query, "--json", "--all", code=done.returncode).stdout.splitlines()
+        assert len(shown) == 11
+    assert "uncalibrated" not in found.values() and found["qwertz"] != "match"
+
+
 def test_a_reader_that_goes_away_ends_the_command_quietly(shell):
     reading, writing = os.pipe()
     os.close(reading)  # gone before the first byte, as `| true` is

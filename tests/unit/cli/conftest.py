@@ -13,7 +13,7 @@ import pytest
 import clipsearch
 from clipsearch.cli import run
 from clipsearch.errors import CollectionNotFoundError
-from clipsearch.types import Hit, SearchResult
+from clipsearch.types import Hit, SearchResult, Verdict
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class FakeCollection:
     report: Any = None
     failure: BaseException | None = None
     roots: tuple[Any, ...] = ()
+    verdict: Verdict = Verdict.UNCALIBRATED
+    p_value: float | None = None
 
     @property
     def name(self) -> str:
@@ -76,7 +78,10 @@ class FakeCollection:
             raise self.failure
         hits = self.hits[: options["k"]]
         ids = np.array([hit.id for hit in hits], dtype=np.int64)
-        return SearchResult(ids, ids.astype(np.float32), hits, target=options["target"], notes=self.notes)
+        levels = {} if self.p_value is None else {"match": 0.05, "none": 0.1}
+        why = "it is small" if self.p_value is None else None
+        scores = ids.astype(np.float32)
+        return SearchResult(ids, scores, hits, self.verdict, self.p_value, options["target"], self.notes, levels, why)
 
     def build_index(self, index_type: str = "auto", **options: Any) -> Any:
         self.built = {"index_type": index_type, **options}

@@ -73,6 +73,8 @@ def test_an_answer_says_what_holds_for_all_its_hits():
         "hits": 0,
         "verdict": "uncalibrated",
         "p_value": None,
+        "levels": {},
+        "why": None,
         "model": "mini",
         "collection": "photos",
         "version": 3,
