@@ -363,6 +363,11 @@ class Collection:
 
         return sql(view.snapshot, statement, ask, seconds=seconds)
 
+    @property
+    def version(self) -> int:
+        """Version of the collection that searches use."""
+        return self._current().snapshot.version
+
     def status(self) -> CollectionStatus:
         """Return what the collection holds, in the version that searches use."""
         return read_status(self._current().snapshot)

@@ -253,7 +253,7 @@ def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts) 
         query,
         model=collection.model,
         collection=collection.name,
-        version=collection.status().version,
+        version=collection.version,
         parts={name: labels for name, labels in more.items() if labels},
     )
     mark = str(result.verdict) if result.verdict == "none" else None

@@ -19,10 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.match.verdict import KindNull
-from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, sha256, storage_errors, sync_dir
+from clipsearch.store.files import (
+    DIR_MODE,
+    derived_pointer,
+    is_temporary,
+    put_in_force,
+    replace_file,
+    sha256,
+    storage_errors,
+)
 from clipsearch.types import Floats, Ints
 
-FOLDER, POINTER = "calibration", "CURRENT"
+FOLDER = "calibration"
 METHOD = "hub15-top5-1"  # what is stored means this; another method's files are not read
 _POINTER = re.compile(rb"(c\d{6,}-[0-9a-f]{8}\.json) sha256:([0-9a-f]{64})\n")
 _FILE = re.compile(r"c(\d{6,})-[0-9a-f]{8}\b.*")
@@ -79,11 +87,7 @@ def load_calibration(path: str) -> Calibration | None:
 
 def pointer_of(path: str) -> bytes | None:
     """Return the pointer's content; it changes with every new calibration."""
-    try:
-        with open(os.path.join(path, FOLDER, POINTER), "rb") as file:
-            return file.read(512)
-    except OSError:
-        return None
+    return derived_pointer(os.path.join(path, FOLDER))
 
 
 def load_texts(path: str, fingerprint: str) -> TextCache:
@@ -133,10 +137,7 @@ def save_calibration(path: str, calibration: Calibration, cache: TextCache, crea
         facts["texts"] = f"{stem}.texts.json"
         replace_file(os.path.join(folder, facts["texts"]), json.dumps(texts).encode())
         data = (json.dumps(facts, indent=1) + "\n").encode()
-        replace_file(os.path.join(folder, f"{stem}.json"), data)
-        sync_dir(folder)
-        replace_file(os.path.join(folder, POINTER), f"{stem}.json sha256:{sha256(data)}\n".encode())
-        sync_dir(folder)
+        put_in_force(folder, f"{stem}.json", data)
         _clean(folder, calibration.version, keep={stem, before})
 
 

@@ -32,11 +32,10 @@ from clipsearch.index.layered import LayeredIndex
 from clipsearch.index.recipe import Recipe, from_mapping
 from clipsearch.index.tuning import OperatingPoint
 from clipsearch.store import Snapshot
-from clipsearch.store.files import HOLDER, LOCK, read_bytes, replace_file, sha256, sha256_of_file, sync_dir
+from clipsearch.store.files import CURRENT, HOLDER, LOCK, put_in_force, read_bytes, sha256, sha256_of_file
 from clipsearch.types import EmbeddingBlock
 
 FOLDER = "index"
-POINTER = "CURRENT"
 FORMAT = 1
 REBUILD = "It is derived from the collection: rebuild it with 'clipsearch index --retrain'."
 _POINTER = re.compile(rb"(\S+\.json) sha256:([0-9a-f]{64})\n")
@@ -152,10 +151,7 @@ def publish_record(path: str, stem: str, record: IndexRecord) -> None:
     """Put an index in force, and remove the files of the one before; who has those open keeps them."""
     folder = os.path.join(path, FOLDER)
     data = json.dumps(asdict(record), indent=1).encode() + b"\n"
-    replace_file(os.path.join(folder, f"{stem}.json"), data)
-    sync_dir(folder)
-    replace_file(os.path.join(folder, POINTER), f"{stem}.json sha256:{sha256(data)}\n".encode())
-    sync_dir(folder)
+    put_in_force(folder, f"{stem}.json", data)
     remove_others(path, {f"{stem}.json", f"{stem}.recipe.toml", *(file.name for file in record.files)})
 
 
@@ -164,7 +160,7 @@ def withdraw(path: str) -> bool:
     there = read_index_pointer(path) is not None
     if there:
         with suppress(FileNotFoundError):
-            os.unlink(os.path.join(path, FOLDER, POINTER))
+            os.unlink(os.path.join(path, FOLDER, CURRENT))
         remove_others(path, set())
     return there
 
@@ -172,7 +168,7 @@ def withdraw(path: str) -> bool:
 def remove_others(path: str, kept: Iterable[str]) -> None:
     """Remove the files in ``index/`` that are not kept: what was replaced, and what a killed build left."""
     folder = os.path.join(path, FOLDER)
-    keep = {*kept, POINTER, LOCK, HOLDER}
+    keep = {*kept, CURRENT, LOCK, HOLDER}
     for name in os.listdir(folder):
         if name not in keep:
             with suppress(OSError):

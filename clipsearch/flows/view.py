@@ -10,22 +10,18 @@ from clipsearch.flows.verdicts import Judge, make_judge
 from clipsearch.index import INDEX_TYPES
 from clipsearch.index.base import VectorIndex
 from clipsearch.store import Snapshot
+from clipsearch.store.files import derived_pointer
 from clipsearch.types import Ints
 
 if TYPE_CHECKING:
     from clipsearch.filter.mask import Mask, MaskCache
 
 INDEX_TYPE = "flat"
-_POINTER = os.path.join("index", "CURRENT")
 
 
 def read_index_pointer(path: str) -> bytes | None:
     """Return the content of ``index/CURRENT``, which names a collection's built index; None where there is none."""
-    try:
-        with open(os.path.join(path, _POINTER), "rb") as file:
-            return file.read()
-    except OSError:
-        return None
+    return derived_pointer(os.path.join(path, "index"))
 
 
 class View:

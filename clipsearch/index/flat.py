@@ -124,8 +124,8 @@ class FlatIndex:
         """
         xq = check_queries(queries, self.dim, k)
         found = Neighbors(np.full((len(xq), k), -1, np.int64), np.full((len(xq), k), -np.inf, np.float32))
-        allowed = None if allowed is None else np.unique(np.asarray(allowed, np.int64))
-        excluded = None if excluded is None or not len(excluded) else np.unique(np.asarray(excluded, np.int64))
+        allowed = None if allowed is None else _ascending(allowed)
+        excluded = None if excluded is None or not len(excluded) else _ascending(excluded)
         step = max(1, SCORE_NUMBERS // max(self._slice_rows, k))
         for start in range(0, len(xq), step):
             part = slice(start, start + step)
@@ -274,6 +274,12 @@ def _joined(pieces: Sequence[tuple[Ints, Rows]]) -> tuple[Ints, Rows]:
     if len(pieces) == 1:
         return pieces[0]
     return np.concatenate([ids for ids, _ in pieces]), np.concatenate([rows for _, rows in pieces])
+
+
+def _ascending(ids: Ints) -> Ints:
+    """Return ids (n,) sorted, each once; those of a filter are so already, and looking costs less than sorting."""
+    ids = np.asarray(ids, np.int64)
+    return ids if (ids[1:] > ids[:-1]).all() else np.unique(ids)
 
 
 def _among(ids: Ints, wanted: Ints) -> Mask:

@@ -19,6 +19,7 @@ FILE_MODE = 0o600  # a collection tells where pictures lie and where they were t
 DIR_MODE = 0o700
 LOCK = ".lock"
 HOLDER = ".lock-holder"
+CURRENT = "CURRENT"  # names what is in force, in the collection's folder and in those of derived data
 _TMP = re.compile(r"\..+\.tmp-\d+")
 
 
@@ -126,6 +127,28 @@ class StreamedFile:
         self._file.write(data)
         self._digest.update(data)
         self.bytes += len(data)
+
+
+def pointer_to(name: str, data: bytes) -> bytes:
+    """Return what CURRENT says of a file: its name and the digest of its content."""
+    return f"{name} sha256:{sha256(data)}\n".encode()
+
+
+def put_in_force(folder: str, name: str, data: bytes) -> None:
+    """Write the record of derived data and make ``CURRENT`` of its folder name it; all it names is written already."""
+    replace_file(os.path.join(folder, name), data)
+    sync_dir(folder)
+    replace_file(os.path.join(folder, CURRENT), pointer_to(name, data))
+    sync_dir(folder)
+
+
+def derived_pointer(folder: str) -> bytes | None:
+    """Return what ``CURRENT`` of a folder of derived data says; None where it cannot be read, for it can be spared."""
+    try:
+        with open(os.path.join(folder, CURRENT), "rb") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -18,10 +18,9 @@ from typing import Any
 
 from clipsearch.errors import CollectionNotFoundError, CorruptShardError
 from clipsearch.store.codec import bytes_from_json, bytes_to_json
-from clipsearch.store.files import link_file, read_bytes, replace_file, sha256, sync_dir
+from clipsearch.store.files import CURRENT, link_file, pointer_to, read_bytes, replace_file, sha256, sync_dir
 from clipsearch.store.schema import RESTORE, upgrade
 
-CURRENT = "CURRENT"
 MANIFESTS = "manifests"
 _CURRENT = re.compile(rb"v(\d{6,})\.json sha256:([0-9a-f]{64})\n")
 
@@ -201,7 +200,7 @@ def publish(path: str, manifest: Manifest) -> None:
     folder = os.path.join(path, MANIFESTS)
     link_file(os.path.join(folder, file_name(manifest.version)), data)
     sync_dir(folder)
-    replace_file(os.path.join(path, CURRENT), f"{file_name(manifest.version)} sha256:{sha256(data)}\n".encode())
+    replace_file(os.path.join(path, CURRENT), pointer_to(file_name(manifest.version), data))
     sync_dir(path)
 
 

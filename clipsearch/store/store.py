@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clipsearch.errors import InputError
-from clipsearch.store.files import DIR_MODE, HOLDER, LOCK, WriterLock, is_temporary, storage_errors, sync_dir
-from clipsearch.store.manifest import CURRENT, Manifest, has_versions, publish, read_current, read_pointer
+from clipsearch.store.files import CURRENT, DIR_MODE, HOLDER, LOCK, WriterLock, is_temporary, storage_errors, sync_dir
+from clipsearch.store.manifest import Manifest, has_versions, publish, read_current, read_pointer
 from clipsearch.store.reader import Opened, Snapshot
 from clipsearch.store.schema import FORMAT_VERSION
 from clipsearch.store.writer import FOLDERS, Writer, remove_leftovers

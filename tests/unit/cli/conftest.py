@@ -61,6 +61,7 @@ class FakeCollection:
     roots: tuple[Any, ...] = ()
     verdict: Verdict = Verdict.UNCALIBRATED
     p_value: float | None = None
+    version: int = 3
 
     @property
     def name(self) -> str:
@@ -94,7 +95,7 @@ class FakeCollection:
         return self.report
 
     def status(self) -> Any:
-        return SimpleNamespace(version=3, roots=self.roots)
+        return SimpleNamespace(version=self.version, roots=self.roots)
 
 
 @pytest.fixture
