@@ -305,11 +305,12 @@ def _pieces(block: EmbeddingBlock, dead: Ints) -> Iterator[EmbeddingBlock]:
 def _write_rows(run: _Run, blocks: Iterator[EmbeddingBlock], index: IvfIndex | None, total: int) -> Segment:
     """Write the exact rows, and put them into the lists; small shards are joined, for faiss likes large blocks."""
     name, ids = run.stem("rerank"), []
+    first = 0 if index is None else len(index.rows)
     with stream_file(os.path.join(run.folder, f"{name}.f16")) as file:
         done = 0
         for block in _joined(blocks):
             if index is not None:
-                index.add_codes(block.ids, block.embeddings)
+                index.add_codes(first + done, block.embeddings)
             file.write(np.ascontiguousarray(block.embeddings).data.cast("B"))
             ids.append(np.asarray(block.ids))
             done += len(block.ids)

@@ -36,7 +36,7 @@ from clipsearch.store.files import CURRENT, HOLDER, LOCK, put_in_force, read_byt
 from clipsearch.types import EmbeddingBlock
 
 FOLDER = "index"
-FORMAT = 1
+FORMAT = 2
 REBUILD = "It is derived from the collection: rebuild it with 'clipsearch index --retrain'."
 _POINTER = re.compile(rb"(\S+\.json) sha256:([0-9a-f]{64})\n")
 

@@ -198,6 +198,12 @@ def _inner(rows: Floats, query: Floats) -> Floats:
     return rows @ query if vecdot is None else vecdot(rows, query)
 
 
+def rounding_error(queries: Floats) -> Floats:
+    """Return how far a float32 score can be off, for each query (Q, D)."""
+    squared = queries[0].dot(queries[0]) if len(queries) == 1 else np.einsum("qd,qd->q", queries, queries)
+    return ((queries.shape[1] + 8) * 2.0**-24 * 1.01) * np.sqrt(squared)
+
+
 def _slack(query: NDArray[np.float64]) -> float:
     """Return how far a float32 score can be off; 1.01: float16 rows are of unit norm but for rounding."""
     return (len(query) + 8) * 2.0**-24 * float(np.linalg.norm(query)) * 1.01

@@ -4,9 +4,12 @@
    the ``nprobe`` nearest lists are read.
 2. *Codes.* In a list a row is a short code; the estimate from it is good enough to choose candidates by, not to
    rank by (recall@10 0.3 to 0.6 by itself).
-3. *Re-ranking.* The best ``refine_factor`` x k candidates are scored again from their float16 rows (``rows.py``), as
-   exact search scores them: float64, rounded to float32, ties to the smaller id. Scores are therefore those that
-   ``flat`` gives, bit for bit; what an approximate index can do wrong is to miss a row.
+3. *Re-ranking.* The best ``refine_factor`` x k candidates are scored again from their float16 rows (``rows.py``), by
+   faiss where these lie in one piece. The few that come out on top are scored once more as exact search does it:
+   float64, rounded to float32, ties to the smaller id. Scores are therefore those that ``flat`` gives, bit for bit;
+   what an approximate index can do wrong is to miss a row.
+
+The lists hold positions of rows; ids are looked up for what is answered.
 
 Where few rows can be answered (a narrow filter, a small collection), they are all compared: cheaper and exact. Between
 that and all rows the lists are searched through a bitmap of the permitted ids, with more lists the fewer there are;
@@ -19,7 +22,6 @@ Nothing here changes while searching: ``nprobe`` and the bitmap are parameters o
 import math
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,36 +30,19 @@ from numpy.typing import NDArray
 from clipsearch.errors import CorruptShardError
 from clipsearch.index.base import Effort, check_queries
 from clipsearch.index.faiss_library import faiss_errors, load_faiss
-from clipsearch.index.flat import FlatIndex, as_float32, best_of
+from clipsearch.index.flat import FlatIndex, as_float32, best_of, rounding_error
 from clipsearch.index.recipe import Recipe, load_recipe
 from clipsearch.index.rows import RowStore
+from clipsearch.index.scope import Scope, all_but, among, within
 from clipsearch.index.training import Tell, train_index
 from clipsearch.index.tuning import OperatingPoint, effort_for
 from clipsearch.types import EmbeddingBlock, Floats, Ints, Neighbors
 
-EXACT_ROWS = 2000  # so many rows are compared quicker than lists are searched
-HIDDEN_SHARE = 0.05  # up to this share of hidden rows a few more candidates cost less than a bitmap
 MOST_CANDIDATES = 20_000
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    """Which rows may be answered.
-
-    Attributes:
-        count: how many.
-        positions: where they are, if they are few.
-        mask: by id, (largest id + 1,) bool; None where nearly all are.
-        selector: the same for faiss, and the bytes that it points to.
-        hidden: ids (n,), ascending, to be struck from the candidates where there is no mask.
-    """
-
-    count: int
-    positions: Ints | None = None
-    mask: Mask | None = None
-    selector: Any = None
-    hidden: Ints | None = None
+SPARE = 4  # rows scored exactly beside the k best, for what float32 put in the wrong order
+KEPT = 256  # parameters of faiss calls that are remembered
+_NO_ID = np.iinfo(np.int64).max
+_NONE: Ints = np.empty(0, np.int64)
 
 
 class IvfIndex:
@@ -69,11 +54,12 @@ class IvfIndex:
         self.recipe = recipe.fitted(dim)
         self.points: Mapping[str, Sequence[OperatingPoint]] = {}
         self._faiss: Any = None
+        self._refined: Any = None
         self._rows = RowStore(dim)
         self._dead: Ints = np.empty(0, np.int64)
-        self._kept: dict[int, Any] = {}
-        self._usual: _Scope | None = None
-        self._remembered: list[tuple[Any, Any, _Scope]] = []
+        self._kept: dict[tuple[int, ...], Any] = {}
+        self._usual: Scope | None = None
+        self._remembered: list[tuple[Any, Any, Scope]] = []
 
     @property
     def ntotal(self) -> int:
@@ -96,29 +82,32 @@ class IvfIndex:
 
     def add(self, block: EmbeddingBlock) -> None:
         """Add rows: ids (n,), embeddings (n, D) float16 or float32 of unit norm."""
-        ids = np.asarray(block.ids, np.int64)
-        self.attach(ids, block.embeddings)
-        self.add_codes(ids, block.embeddings)
+        first = len(self._rows)
+        self.attach(block.ids, block.embeddings)
+        self.add_codes(first, block.embeddings)
 
-    def add_codes(self, ids: Ints, rows: NDArray[Any]) -> None:
-        """Add rows (n, D) to the lists alone; their exact rows come through ``attach``."""
+    def add_codes(self, first: int, rows: NDArray[Any]) -> None:
+        """Add rows (n, D) to the lists alone, at the positions from ``first`` on; ``attach`` gives the rows."""
         if self._faiss is None:
             raise ValueError("The index is not trained: call train first.")
-        if len(ids):
+        if len(rows):
             with faiss_errors("add rows"):
-                self._faiss.add_with_ids(as_float32(rows), np.ascontiguousarray(ids, np.int64))
+                self._faiss.add_with_ids(as_float32(rows), np.arange(first, first + len(rows), dtype=np.int64))
 
     def attach(self, ids: Ints, rows: NDArray[Any]) -> None:
-        """Give the exact rows (n, D) float16 of ids (n,) that are in the lists; memory maps are kept."""
+        """Give the exact rows (n, D) float16 of the next positions, and their ids (n,); memory maps are kept."""
         self._rows.add(ids, rows)
-        self._usual, self._remembered = None, []
+        self._forget()
 
     def remove(self, ids: Ints) -> None:
         """Hide rows by id (n,); ids that are not there are ignored."""
         gone = np.unique(np.asarray(ids, np.int64))
         there = gone[self._rows.positions(gone) >= 0]
         self._dead = np.union1d(self._dead, there)
-        self._usual, self._remembered = None, []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._usual, self._remembered, self._refined = None, [], None
 
     def imbalance(self) -> float:
         """Return how uneven the lists are: 1 where all are equally long; the work of a search grows with it."""
@@ -166,140 +155,153 @@ class IvfIndex:
             InputError: wrong dimension, NaN or infinity, or ``k`` below 1.
         """
         xq = check_queries(queries, self.dim, k)
-        found = Neighbors(np.full((len(xq), k), -1, np.int64), np.full((len(xq), k), -np.inf, np.float32))
         effort = effort or Effort(self.recipe.nprobe, self.recipe.refine_factor)
         scope = self._scope(allowed, excluded)
         if not len(xq) or not scope.count:
-            return found
-        wanted = min(effort.refine_factor * k, MOST_CANDIDATES)
-        if effort.exact or scope.positions is not None or max(wanted, k) >= scope.count:
-            return self._exact(xq, k, scope, found)
-        candidates = self._candidates(xq, max(wanted, k), effort, scope)
-        short = []
-        for q, ids in enumerate(candidates):
-            n = self._rerank(xq[q], ids, k, scope, found.ids[q], found.scores[q])
-            if n < min(k, scope.count):
-                short.append(q)
-        if short:
-            rest = Neighbors(found.ids[short], found.scores[short])
-            self._exact(xq[short], k, scope, rest)
-            found.ids[short], found.scores[short] = rest.ids, rest.scores
+            return _padding(len(xq), k)
+        wanted = max(min(effort.refine_factor * k, MOST_CANDIDATES), k)
+        if effort.exact or scope.few is not None or wanted >= scope.count:
+            return self._exact(xq, k, scope)
+        found, doubtful = self._best(xq, k, wanted, effort, scope)
+        if len(doubtful):
+            _put(found, doubtful, self._reranked(xq[doubtful], k, wanted, effort, scope))
+        last = found.ids[:, min(k, scope.count) - 1]
+        if int(last.min()) < 0:
+            short = np.flatnonzero(last < 0)
+            _put(found, short, self._exact(xq[short], k, scope))
         return found
 
-    def _candidates(self, xq: Floats, wanted: int, effort: Effort, scope: _Scope) -> Ints:
-        """Return the ids (Q, R) that the codes find best, padded with -1."""
+    # Candidates, and their true scores.
+
+    def _best(self, xq: Floats, k: int, wanted: int, effort: Effort, scope: Scope) -> tuple[Neighbors, Ints]:
+        """Let faiss look through lists and rows, and score the top again exactly.
+
+        Returns:
+            The answers, and which queries (n,) have more near ties at the end than were scored.
+        """
+        top = min(k + SPARE + scope.spare, wanted)
+        refined = self._refiner()
+        if refined is None:
+            return _padding(len(xq), k), np.arange(len(xq))
+        with faiss_errors("search"):
+            coarse, at = refined.search(xq, top, params=self._parameters(effort, wanted, scope, top))
+        found = self._scored(xq, at, k, scope)
+        if top == wanted:
+            return found, _NONE
+        doubtful = coarse[:, -1] + 2 * rounding_error(xq) >= found.scores[:, -1]
+        if not doubtful.any():  # what is usual comes first: all of this is done for every query
+            return found, _NONE
+        return found, np.flatnonzero(doubtful & (at[:, -1] >= 0))
+
+    def _scored(self, xq: Floats, at: Ints, k: int, scope: Scope) -> Neighbors:
+        """Return the ``k`` best of the rows at positions (Q, n), -1 for none."""
+        there = self._permitted(at, scope)
+        if there is not None:
+            at = np.where(there, at, 0)
+        rows = as_float32(self._rows.gather(at.ravel())).reshape(*at.shape, self.dim)
+        scores = (rows * xq[:, None, :].astype(np.float64)).sum(axis=2).astype(np.float32)
+        ids = self._rows.ids[at]
+        if there is not None:
+            scores[~there], ids[~there] = -np.inf, _NO_ID
+        order = np.lexsort((ids, -scores))[:, :k]
+        each = np.arange(len(xq))[:, None]
+        found = Neighbors(ids[each, order], scores[each, order])
+        if there is not None:
+            found.ids[found.ids == _NO_ID] = -1
+        return found if order.shape[1] == k else _widened(found, k)
+
+    def _reranked(self, xq: Floats, k: int, wanted: int, effort: Effort, scope: Scope) -> Neighbors:
+        """Score all candidates here: where there are many equal rows, or rows in several pieces."""
+        found = _padding(len(xq), k)
+        with faiss_errors("search"):
+            candidates = self._faiss.search(xq, wanted, params=self._parameters(effort, wanted, scope))[1]
+        for q, at in enumerate(candidates):
+            permitted = self._permitted(at, scope)
+            kept = at if permitted is None else at[permitted]
+            if len(kept):
+                ids, scores = best_of(xq[q], self._rows.ids[kept], as_float32(self._rows.gather(kept)), k)
+                found.ids[q, : len(ids)], found.scores[q, : len(ids)] = ids, scores
+        return found
+
+    def _permitted(self, at: Ints, scope: Scope) -> NDArray[np.bool_] | None:
+        """Tell which candidates may be answered, None for all; a damaged list may hold a position that no row has."""
+        whole = int(at.min()) >= 0 and int(at.max()) < len(self._rows)
+        if scope.hidden is None:
+            return None if whole else (at >= 0) & (at < len(self._rows))
+        return (at >= 0) & (at < len(self._rows)) & ~among(at, scope.hidden)
+
+    def _exact(self, xq: Floats, k: int, scope: Scope) -> Neighbors:
+        """Compare all permitted rows."""
+        flat = FlatIndex(self.dim)
+        if scope.few is not None:
+            flat.add(EmbeddingBlock(self._rows.ids[scope.few], self._rows.gather(scope.few)))
+            return flat.search(xq, k)
+        start = 0
+        for ids, rows in self._rows.segments:
+            part = slice(start, start + len(ids))
+            flat.add(EmbeddingBlock(ids, rows), None if scope.mask is None else scope.mask[part])
+            start = part.stop
+        if scope.hidden is not None:
+            flat.remove(self._rows.ids[scope.hidden])
+        return flat.search(xq, k)
+
+    # The faiss side of a call.
+
+    def _refiner(self) -> Any:
+        """Return faiss's index of lists and rows, or None where the rows lie in several pieces."""
+        refined = self._refined
+        if refined is None:
+            rows = self._rows.refiner()
+            if rows is None or rows.ntotal != self._faiss.ntotal:
+                return None
+            refined = load_faiss().IndexRefine(self._faiss, rows)
+            self._refined = refined
+        return refined
+
+    def _parameters(self, effort: Effort, wanted: int, scope: Scope, top: int = 0) -> Any:
+        """Return faiss's parameters of one call, with re-ranking to ``top`` where that is given.
+
+        Those without a selector are kept: making them takes 20 µs. faiss only reads them, so threads may share them.
+        """
         nprobe = effort.nprobe
         if scope.mask is not None:
             # the permitted rows nearest to a query lie further away: in more lists, about as 1 / sqrt(share)
             nprobe = math.ceil(nprobe / math.sqrt(scope.count / len(self._rows)))
-        elif scope.hidden is not None:
-            wanted += math.ceil(2 * wanted * len(scope.hidden) / len(self._rows)) + min(len(scope.hidden), 16)
-        params = self._parameters(min(max(nprobe, 1), self.recipe.nlist), scope)
-        with faiss_errors("search"):
-            return self._faiss.search(xq, min(wanted, len(self._rows)), params=params)[1]
-
-    def _parameters(self, nprobe: int, scope: _Scope) -> Any:
-        """Return faiss's parameters of one call; those without a selector are kept, for making them takes 20 µs."""
-        if scope.selector is None and nprobe in self._kept:
-            return self._kept[nprobe]
+        nprobe = min(max(nprobe, 1), self.recipe.nlist)
+        key = (nprobe, wanted, top)
+        if scope.selector is None and key in self._kept:
+            return self._kept[key]
         faiss = load_faiss()
         params = faiss.SearchParametersIVF(nprobe=nprobe)
         if scope.selector is not None:
             params.sel = scope.selector[0]
         if self.recipe.rotation != "none":
             params = faiss.SearchParametersPreTransform(index_params=params)
-        if scope.selector is None:
-            self._kept[nprobe] = params  # faiss only reads it, so threads may share it
+        if top:
+            factor = (min(wanted, len(self._rows)) + 0.5) / top  # faiss multiplies again, and rounds down
+            params = faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=params)
+        if scope.selector is None and len(self._kept) < KEPT:
+            self._kept[key] = params
         return params
 
-    def _rerank(self, query: Floats, ids: Ints, k: int, scope: _Scope, ids_out: Ints, scores_out: Floats) -> int:
-        """Score candidates (R,) exactly, write the best ``k``, and return how many there are."""
-        ids = ids[ids >= 0]
-        if scope.hidden is not None:
-            ids = ids[~_among(ids, scope.hidden)]
-        at = self._rows.positions(ids)
-        if len(at) and at.min() < 0:  # a damaged list may hold an id that no row has
-            ids, at = ids[at >= 0], at[at >= 0]
-        if not len(ids):
-            return 0
-        ids, scores = best_of(query, ids, as_float32(self._rows.gather(at)), k)
-        ids_out[: len(ids)], scores_out[: len(ids)] = ids, scores
-        return len(ids)
-
-    def _exact(self, xq: Floats, k: int, scope: _Scope, found: Neighbors) -> Neighbors:
-        """Compare all permitted rows."""
-        if scope.positions is not None:
-            ids, rows = self._rows.ids[scope.positions], as_float32(self._rows.gather(scope.positions))
-            for q, query in enumerate(xq):
-                best, scores = best_of(query, ids, rows, k)
-                found.ids[q, : len(best)], found.scores[q, : len(best)] = best, scores
-            return found
-        flat = FlatIndex(self.dim)
-        for ids, rows in self._rows.segments:
-            flat.add(EmbeddingBlock(ids, rows), None if scope.mask is None else scope.mask[ids])
-        if scope.hidden is not None:
-            flat.remove(scope.hidden)
-        exact = flat.search(xq, k)
-        found.ids[:], found.scores[:] = exact.ids, exact.scores
-        return found
-
-    # Which rows may be answered.
-
-    def _scope(self, allowed: Ints | None, excluded: Ints | None) -> _Scope:
+    def _scope(self, allowed: Ints | None, excluded: Ints | None) -> Scope:
         if allowed is None and excluded is None:
             scope = self._usual
             if scope is None:  # two threads may both make it once; they make the same
-                scope = self._usual = self._all_but(self._dead)
+                scope = self._usual = all_but(self._rows, self._dead)
             return scope
         hidden = self._dead if excluded is None else np.union1d(self._dead, np.asarray(excluded, np.int64))
         if allowed is None:
-            return self._all_but(hidden)
+            return all_but(self._rows, hidden)
         allowed = np.asarray(allowed, np.int64)
-        if len(allowed) <= EXACT_ROWS:
-            return self._few(np.setdiff1d(allowed, hidden))
         keep = not allowed.flags.writeable and excluded is None
         for array, dead, scope in self._remembered if keep else ():
             if array() is allowed and dead is self._dead:
                 return scope
-        scope = self._within(allowed, hidden)
+        scope = within(self._rows, allowed, hidden)
         if keep:
             self._remembered = [*self._remembered[-3:], (weakref.ref(allowed), self._dead, scope)]
         return scope
-
-    def _few(self, ids: Ints) -> _Scope:
-        at = self._rows.positions(ids)
-        at = at[at >= 0]
-        return _Scope(len(at), positions=at)
-
-    def _all_but(self, hidden: Ints) -> _Scope:
-        there = hidden[self._rows.positions(hidden) >= 0]
-        left = len(self._rows) - len(there)
-        if left <= EXACT_ROWS:
-            return self._few(np.setdiff1d(self._rows.ids, there, assume_unique=True))
-        if len(there) <= HIDDEN_SHARE * len(self._rows):
-            return _Scope(left, hidden=there if len(there) else None)
-        mask = np.zeros(int(self._rows.ids[-1]) + 1, np.bool_)
-        mask[self._rows.ids] = True
-        mask[there] = False
-        return _Scope(left, mask=mask, selector=_selector(mask))
-
-    def _within(self, allowed: Ints, hidden: Ints) -> _Scope:
-        """Make a mask by id: ids are dense, for the store gives them out one after the other."""
-        last = int(self._rows.ids[-1]) if len(self._rows) else -1
-        mask = np.zeros(last + 1, np.bool_)
-        mask[allowed[(allowed >= 0) & (allowed <= last)]] = True
-        mask[hidden[(hidden >= 0) & (hidden <= last)]] = False
-        if not self._is_dense(last):
-            stored = np.zeros(last + 1, np.bool_)
-            stored[self._rows.ids] = True
-            mask &= stored
-        count = int(np.count_nonzero(mask))
-        if count <= EXACT_ROWS:
-            return self._few(np.flatnonzero(mask))
-        return _Scope(count, mask=mask, selector=_selector(mask))
-
-    def _is_dense(self, last: int) -> bool:
-        return len(self._rows) == last + 1
 
 
 class IvfFlatIndex(IvfIndex):
@@ -332,12 +334,16 @@ def read_lists(path: str, mapped: bool) -> Any:
         ) from problem
 
 
-def _selector(mask: Mask) -> tuple[Any, NDArray[np.uint8]]:
-    """Return a faiss selector of the ids marked in a mask, and the bytes it points to, which must outlive it."""
-    bits = np.packbits(mask, bitorder="little")
-    return load_faiss().IDSelectorBitmap(bits), bits
+def _padding(n: int, k: int) -> Neighbors:
+    return Neighbors(np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32))
 
 
-def _among(ids: Ints, wanted: Ints) -> Mask:
-    at = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
-    return wanted[at] == ids
+def _widened(found: Neighbors, k: int) -> Neighbors:
+    wide = _padding(len(found.ids), k)
+    n = found.ids.shape[1]
+    wide.ids[:, :n], wide.scores[:, :n] = found.ids, found.scores
+    return wide
+
+
+def _put(found: Neighbors, where: Ints, better: Neighbors) -> None:
+    found.ids[where], found.scores[where] = better.ids, better.scores

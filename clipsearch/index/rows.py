@@ -1,8 +1,12 @@
-"""The exact rows beside an approximate index: float16, in the order of their ids, usually a memory map.
+"""The exact rows beside an approximate index: float16, one after the other, usually a memory map.
 
 An index answers with candidates; their true scores need the true rows. Parquet takes a hundred times too long for a
-few hundred scattered rows, so they lie once more in files that hold nothing else, row after row. There may be several
-such *segments*: rows that were added later come in one of their own, and no file is ever written again.
+few hundred scattered rows, so they lie once more in files that hold nothing else, row after row. A row's *position* is
+its place in these files; the inverted lists hold positions, and an id is looked up at the very end, for the few rows
+that are answered.
+
+There may be several such *segments*: rows that were added later come in one of their own, and no file is ever written
+again. Where there is only one, faiss can read it as it lies there (``refiner``).
 """
 
 from typing import Any
@@ -11,29 +15,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InputError
+from clipsearch.index.faiss_library import load_faiss
 from clipsearch.types import Floats, Halves, Ints
 
 Segment = tuple[Ints, Halves]  # ids (n,), rows (n, D)
+JOINED_BYTES = 64 * 2**20  # segments that are smaller together are copied into one
 
 
 class _Table:
-    """All segments in the order of their ids, ready to be looked up; never changed."""
+    """All segments, ready to be looked up; never changed."""
 
-    def __init__(self, segments: list[Segment]) -> None:
-        if not _ascend(segments):
-            ids, rows = np.concatenate([s[0] for s in segments]), np.concatenate([s[1] for s in segments])
-            order = np.argsort(ids, kind="stable")
-            segments = [(ids[order], rows[order])]
+    def __init__(self, segments: list[Segment], dim: int) -> None:
+        ids: Ints = segments[0][0] if len(segments) == 1 else np.concatenate([s[0] for s in segments])
+        n = len(ids)
+        if len(segments) > 1 and n * dim * 2 <= JOINED_BYTES:
+            segments = [(ids, np.concatenate([s[1] for s in segments]))]
         self.segments = segments
-        self.ids: Ints = segments[0][0] if len(segments) == 1 else np.concatenate([s[0] for s in segments])
+        self.ids = ids
         self.starts = np.cumsum([0, *(len(s[0]) for s in segments)])
-        n = len(self.ids)
-        self.first = int(self.ids[0])
-        self.is_dense = int(self.ids[-1]) - self.first == n - 1  # then a position is a subtraction away
+        self.first, self.last = int(ids[0]), int(ids[-1])
+        # rows as a build writes them have ascending ids, most often without a gap: then looking up is a subtraction
+        self.is_dense = self.last - self.first == n - 1 and bool((ids[1:] > ids[:-1]).all())
+        self.order: Ints | None = None
+        self.sorted = ids
+        if not self.is_dense and not (ids[1:] > ids[:-1]).all():
+            self.order = np.argsort(ids, kind="stable")
+            self.sorted = ids[self.order]
+
+    def positions(self, ids: Ints) -> Ints:
+        if self.is_dense:
+            at = ids - self.first
+            return at if _all_within(at, len(self.ids)) else np.where((at >= 0) & (at < len(self.ids)), at, -1)
+        at = np.minimum(np.searchsorted(self.sorted, ids), len(self.sorted) - 1)
+        found = self.sorted[at] == ids
+        return np.where(found, at if self.order is None else self.order[at], -1)
 
 
 class RowStore:
-    """Rows (N, D) float16 by id."""
+    """Rows (N, D) float16 by position, and their ids."""
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -45,16 +64,16 @@ class RowStore:
 
     @property
     def segments(self) -> list[Segment]:
-        """The rows as (ids, rows) pieces; all ids ascending over them."""
+        """The rows as (ids, rows) pieces, in the order of their positions."""
         return self._ready().segments if self._segments else []
 
     @property
     def ids(self) -> Ints:
-        """All ids (N,), ascending."""
+        """The ids (N,) by position."""
         return self._ready().ids if self._segments else np.empty(0, np.int64)
 
     def add(self, ids: Ints, rows: NDArray[Any]) -> None:
-        """Add ids (n,) and rows (n, D); float16 memory maps are kept as they are."""
+        """Add ids (n,) and rows (n, D) behind the others; float16 memory maps are kept as they are."""
         if rows.ndim != 2 or rows.shape != (len(ids), self.dim):
             raise InputError(f"Rows have shape {rows.shape}; {len(ids)} ids and dim {self.dim} were expected.")
         if len(ids):
@@ -63,15 +82,8 @@ class RowStore:
             self._table = None
 
     def positions(self, ids: Ints) -> Ints:
-        """Return where rows are, by id (n,): position in the order of ids, -1 for an id that is not there."""
-        if not self._segments:
-            return np.full(len(ids), -1, np.int64)
-        table = self._ready()
-        if table.is_dense:
-            at = ids - table.first
-            return np.where((at >= 0) & (at < len(table.ids)), at, -1)
-        at = np.minimum(np.searchsorted(table.ids, ids), len(table.ids) - 1)
-        return np.where(table.ids[at] == ids, at, -1)
+        """Return where rows are, by id (n,): the position, or -1 for an id that is not there."""
+        return self._ready().positions(ids) if self._segments else np.full(len(ids), -1, np.int64)
 
     def gather(self, positions: Ints) -> Halves:
         """Return the rows (n, D) at positions (n,)."""
@@ -85,21 +97,33 @@ class RowStore:
             rows[mine] = table.segments[number][1][positions[mine] - table.starts[number]]
         return rows
 
+    def refiner(self) -> Any:  # Any: a faiss index, and faiss has no types
+        """Return a faiss index that reads the rows where they lie, or None where they lie in several places."""
+        segments = self.segments
+        if len(segments) != 1 or not segments[0][1].flags.c_contiguous:
+            return None
+        faiss = load_faiss()
+        rows = segments[0][1]
+        kind = faiss.ScalarQuantizer.QT_fp16
+        refiner = faiss.IndexScalarQuantizer(self.dim, kind, faiss.METRIC_INNER_PRODUCT)
+        refiner.is_trained = True
+        view = faiss.MaybeOwnedVectorUInt8
+        refiner.codes = view.create_view(faiss.swig_ptr(rows.view(np.uint8)), rows.nbytes, view().owner)
+        refiner.ntotal = len(rows)
+        refiner.referenced_objects = [rows]  # a view owns nothing: the rows must live as long as it does
+        return refiner
+
     def _ready(self) -> _Table:
         """Return the table. Two threads may both make it once; they make the same."""
         table = self._table
         if table is None:
-            table = self._table = _Table(self._segments)
+            table = self._table = _Table(self._segments, self.dim)
         return table
 
 
-def _ascend(segments: list[Segment]) -> bool:
-    last = -1
-    for ids, _ in segments:
-        if int(ids[0]) <= last or (len(ids) > 1 and not (ids[1:] > ids[:-1]).all()):
-            return False
-        last = int(ids[-1])
-    return True
+def _all_within(positions: Ints, n: int) -> bool:
+    """Tell whether all are positions of ``n`` rows; ascending ones, the usual case, are told by their ends."""
+    return not len(positions) or (int(positions.min()) >= 0 and int(positions.max()) < n)
 
 
 def sample_rows(blocks: Any, n: int, wanted: int, seed: int = 0) -> Floats:  # Any: an iterable of (ids, rows)

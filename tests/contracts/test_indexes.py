@@ -281,6 +281,40 @@ def test_scores_are_exact_whatever_was_found(kind):
     np.testing.assert_array_equal(found.scores, true.astype(np.float32))
 
 
+@pytest.mark.parametrize("share", [None, 0.02, 0.4])
+def test_rows_in_several_pieces_answer_as_rows_in_one(kind, monkeypatch, share):
+    if kind == "flat":
+        pytest.skip("exact search keeps its blocks as they come")
+    rows, queries = clip_like()
+    index = filled(kind)
+    pieces = INDEX_TYPES.load(type_of(kind))(WIDE, index.recipe)
+    pieces._faiss = index._faiss
+    monkeypatch.setattr("clipsearch.index.rows.JOINED_BYTES", 0)
+    for block in blocks(np.arange(N, dtype=np.int64) * 3, rows, 7000, 1, 4000):
+        pieces.attach(block.ids, block.embeddings)
+    assert len(pieces.rows.segments) == 4
+    out = None if share is None else np.flatnonzero(np.random.default_rng(5).random(N) < share) * 3
+    expected = index.search(queries["text"], 10, excluded=out)
+    same(pieces.search(queries["text"], 10, excluded=out), (expected.ids, expected.scores))
+
+
+def test_a_hundred_equal_rows_among_many_are_told_apart_by_id(kind):
+    """More ties than are scored exactly at first: the smallest ids must still come out."""
+    rows, queries = clip_like()
+    copies = np.repeat(unit(queries["image"][:1]).astype(np.float16), 100, axis=0)
+    if kind == "flat":
+        index = INDEX_TYPES.load(kind)(WIDE)
+        index.add(EmbeddingBlock(np.arange(N, dtype=np.int64), rows))
+    else:
+        index = INDEX_TYPES.load(type_of(kind))(WIDE, recipe_of(kind, WIDE, nlist=64))
+        index.train(rows[:10_000].astype(np.float32))
+        index.add(EmbeddingBlock(np.arange(N, dtype=np.int64), rows))
+    ids = np.random.default_rng(0).permutation(100) + 50_000
+    index.add(EmbeddingBlock(ids, copies))
+    found = index.search(queries["image"][:1], 10, effort=Effort(16, 20))
+    np.testing.assert_array_equal(found.ids[0], np.arange(50_000, 50_010))
+
+
 def test_more_effort_finds_no_less_and_exact_effort_finds_all(kind):
     xq = clip_like()[1]["text"]
     exact = filled("flat").search(xq, 10)

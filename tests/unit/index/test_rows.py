@@ -21,13 +21,14 @@ def test_rows_are_found_by_id_whatever_the_segments(pieces):
     for piece in pieces:
         store.add(np.array(piece), rows_of(piece))
     ids = np.sort(np.concatenate(pieces))
-    np.testing.assert_array_equal(store.ids, ids)
+    np.testing.assert_array_equal(store.ids, np.concatenate(pieces))  # a position is where a row was put
+    np.testing.assert_array_equal(store.ids[store.positions(ids)], ids)
     wanted = np.concatenate([ids[::-1], [-1, 1000, 4]])
     at = store.positions(wanted)
     there = np.isin(wanted, ids)
     assert (at[~there] == -1).all()
     np.testing.assert_array_equal(store.gather(at[there])[:, 0], wanted[there])
-    np.testing.assert_array_equal(np.concatenate([s[0] for s in store.segments]), ids)
+    np.testing.assert_array_equal(np.concatenate([s[0] for s in store.segments]), store.ids)
 
 
 def test_an_empty_store_knows_no_id():
