@@ -39,6 +39,10 @@ from clipsearch.index.tuning import OperatingPoint, effort_for
 from clipsearch.types import EmbeddingBlock, Floats, Ints, Neighbors
 
 MOST_CANDIDATES = 20_000
+# Behind a filter that lets a share of the rows pass, the nearest rows lie further away, in more lists; among fewer rows
+# fewer are mistaken for them. Measured from 2 % to 90 % at a million rows: see ``_lists`` and ``_wanted``.
+MORE_LISTS = 0.6
+LESS_CANDIDATES, LEAST_FACTOR = 0.35, 6.0
 SPARE = 4  # rows scored exactly beside the k best, for what float32 put in the wrong order
 KEPT = 256  # parameters of faiss calls that are remembered
 _NO_ID = np.iinfo(np.int64).max
@@ -159,8 +163,10 @@ class IvfIndex:
         scope = self._scope(allowed, excluded)
         if not len(xq) or not scope.count:
             return _padding(len(xq), k)
-        wanted = max(min(effort.refine_factor * k, MOST_CANDIDATES), k)
-        if effort.exact or scope.few is not None or wanted >= scope.count:
+        if scope.few is not None:
+            return self._among_few(xq, k, scope.few)
+        wanted = self._wanted(effort, k, scope)
+        if effort.exact or wanted >= scope.count:
             return self._exact(xq, k, scope)
         found, doubtful = self._best(xq, k, wanted, effort, scope)
         if len(doubtful):
@@ -172,6 +178,20 @@ class IvfIndex:
         return found
 
     # Candidates, and their true scores.
+
+    def _wanted(self, effort: Effort, k: int, scope: Scope) -> int:
+        """Return how many candidates to score."""
+        factor = float(effort.refine_factor)
+        if scope.mask is not None:
+            factor = max(factor * (scope.count / len(self._rows)) ** LESS_CANDIDATES, min(factor, LEAST_FACTOR))
+        return max(min(math.ceil(factor * k), MOST_CANDIDATES), k)
+
+    def _lists(self, effort: Effort, scope: Scope) -> int:
+        """Return how many lists to look into."""
+        nprobe = effort.nprobe
+        if scope.mask is not None:
+            nprobe += math.ceil((8 + nprobe / 16) * ((scope.count / len(self._rows)) ** -MORE_LISTS - 1))
+        return min(max(nprobe, 1), self.recipe.nlist)
 
     def _best(self, xq: Floats, k: int, wanted: int, effort: Effort, scope: Scope) -> tuple[Neighbors, Ints]:
         """Let faiss look through lists and rows, and score the top again exactly.
@@ -185,30 +205,18 @@ class IvfIndex:
             return _padding(len(xq), k), np.arange(len(xq))
         with faiss_errors("search"):
             coarse, at = refined.search(xq, top, params=self._parameters(effort, wanted, scope, top))
-        found = self._scored(xq, at, k, scope)
-        if top == wanted:
-            return found, _NONE
-        doubtful = coarse[:, -1] + 2 * rounding_error(xq) >= found.scores[:, -1]
-        if not doubtful.any():  # what is usual comes first: all of this is done for every query
-            return found, _NONE
-        return found, np.flatnonzero(doubtful & (at[:, -1] >= 0))
+        found = _scored(xq, self._rows, at, k, self._permitted(at, scope))
+        return found, _NONE if top == wanted else _doubtful(xq, at, coarse, found)
 
-    def _scored(self, xq: Floats, at: Ints, k: int, scope: Scope) -> Neighbors:
-        """Return the ``k`` best of the rows at positions (Q, n), -1 for none."""
-        there = self._permitted(at, scope)
-        if there is not None:
-            at = np.where(there, at, 0)
-        rows = as_float32(self._rows.gather(at.ravel())).reshape(*at.shape, self.dim)
-        scores = (rows * xq[:, None, :].astype(np.float64)).sum(axis=2).astype(np.float32)
-        ids = self._rows.ids[at]
-        if there is not None:
-            scores[~there], ids[~there] = -np.inf, _NO_ID
-        order = np.lexsort((ids, -scores))[:, :k]
-        each = np.arange(len(xq))[:, None]
-        found = Neighbors(ids[each, order], scores[each, order])
-        if there is not None:
-            found.ids[found.ids == _NO_ID] = -1
-        return found if order.shape[1] == k else _widened(found, k)
+    def _among_few(self, xq: Floats, k: int, few: RowStore) -> Neighbors:
+        """Compare rows that were copied together; by faiss, and those on top once more."""
+        top = min(k + SPARE, len(few))
+        coarse, at = few.scanner().search(xq, top)
+        found = _scored(xq, few, at, k, None)
+        doubtful = _NONE if top == len(few) else _doubtful(xq, at, coarse, found)
+        if len(doubtful):
+            _put(found, doubtful, _flat(few).search(xq[doubtful], k))
+        return found
 
     def _reranked(self, xq: Floats, k: int, wanted: int, effort: Effort, scope: Scope) -> Neighbors:
         """Score all candidates here: where there are many equal rows, or rows in several pieces."""
@@ -233,9 +241,6 @@ class IvfIndex:
     def _exact(self, xq: Floats, k: int, scope: Scope) -> Neighbors:
         """Compare all permitted rows."""
         flat = FlatIndex(self.dim)
-        if scope.few is not None:
-            flat.add(EmbeddingBlock(self._rows.ids[scope.few], self._rows.gather(scope.few)))
-            return flat.search(xq, k)
         start = 0
         for ids, rows in self._rows.segments:
             part = slice(start, start + len(ids))
@@ -254,23 +259,19 @@ class IvfIndex:
             rows = self._rows.refiner()
             if rows is None or rows.ntotal != self._faiss.ntotal:
                 return None
-            refined = load_faiss().IndexRefine(self._faiss, rows)
-            self._refined = refined
+            refined = self._refined = load_faiss().IndexRefine(self._faiss, rows)
         return refined
 
     def _parameters(self, effort: Effort, wanted: int, scope: Scope, top: int = 0) -> Any:
         """Return faiss's parameters of one call, with re-ranking to ``top`` where that is given.
 
-        Those without a selector are kept: making them takes 20 µs. faiss only reads them, so threads may share them.
+        They are kept, for making them takes 60 µs. faiss only reads them, so threads may share them.
         """
-        nprobe = effort.nprobe
-        if scope.mask is not None:
-            # the permitted rows nearest to a query lie further away: in more lists, about as 1 / sqrt(share)
-            nprobe = math.ceil(nprobe / math.sqrt(scope.count / len(self._rows)))
-        nprobe = min(max(nprobe, 1), self.recipe.nlist)
+        nprobe = self._lists(effort, scope)
         key = (nprobe, wanted, top)
-        if scope.selector is None and key in self._kept:
-            return self._kept[key]
+        kept = self._kept if scope.selector is None else scope.parameters
+        if key in kept:
+            return kept[key]
         faiss = load_faiss()
         params = faiss.SearchParametersIVF(nprobe=nprobe)
         if scope.selector is not None:
@@ -280,8 +281,8 @@ class IvfIndex:
         if top:
             factor = (min(wanted, len(self._rows)) + 0.5) / top  # faiss multiplies again, and rounds down
             params = faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=params)
-        if scope.selector is None and len(self._kept) < KEPT:
-            self._kept[key] = params
+        if len(kept) < KEPT:
+            kept[key] = params
         return params
 
     def _scope(self, allowed: Ints | None, excluded: Ints | None) -> Scope:
@@ -298,7 +299,7 @@ class IvfIndex:
         for array, dead, scope in self._remembered if keep else ():
             if array() is allowed and dead is self._dead:
                 return scope
-        scope = within(self._rows, allowed, hidden)
+        scope = within(self._rows, allowed, hidden, kept=keep)
         if keep:
             self._remembered = [*self._remembered[-3:], (weakref.ref(allowed), self._dead, scope)]
         return scope
@@ -332,6 +333,38 @@ def read_lists(path: str, mapped: bool) -> Any:
             f"The index file {path} is damaged: faiss cannot read it.\n"
             "It is derived from the collection: rebuild it with 'clipsearch index --retrain'."
         ) from problem
+
+
+def _scored(xq: Floats, rows: RowStore, at: Ints, k: int, there: NDArray[np.bool_] | None) -> Neighbors:
+    """Return the ``k`` best of the rows at positions (Q, n); ``there`` (Q, n) says which of them count, or None."""
+    if there is not None:
+        at = np.where(there, at, 0)
+    exact = as_float32(rows.gather(at.ravel())).reshape(*at.shape, rows.dim)
+    scores = (exact * xq[:, None, :].astype(np.float64)).sum(axis=2).astype(np.float32)
+    ids = rows.ids[at]
+    if there is not None:
+        scores[~there], ids[~there] = -np.inf, _NO_ID
+    order = np.lexsort((ids, -scores))[:, :k]
+    each = np.arange(len(xq))[:, None]
+    found = Neighbors(ids[each, order], scores[each, order])
+    if there is not None:
+        found.ids[found.ids == _NO_ID] = -1
+    return found if order.shape[1] == k else _widened(found, k)
+
+
+def _doubtful(xq: Floats, at: Ints, coarse: Floats, found: Neighbors) -> Ints:
+    """Return the queries (n,) that have more near ties at the end of the top (Q, n) than were scored exactly."""
+    close = coarse[:, -1] + 2 * rounding_error(xq) >= found.scores[:, -1]
+    if not close.any():  # what is usual comes first: this is done for every query
+        return _NONE
+    return np.flatnonzero(close & (at[:, -1] >= 0))
+
+
+def _flat(rows: RowStore) -> FlatIndex:
+    flat = FlatIndex(rows.dim)
+    for ids, some in rows.segments:
+        flat.add(EmbeddingBlock(ids, some))
+    return flat
 
 
 def _padding(n: int, k: int) -> Neighbors:

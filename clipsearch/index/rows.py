@@ -19,6 +19,7 @@ from clipsearch.index.faiss_library import load_faiss
 from clipsearch.types import Floats, Halves, Ints
 
 Segment = tuple[Ints, Halves]  # ids (n,), rows (n, D)
+SHARED_ROWS = 10_000  # from so many rows on a second thread pays
 JOINED_BYTES = 64 * 2**20  # segments that are smaller together are copied into one
 
 
@@ -58,6 +59,8 @@ class RowStore:
         self.dim = dim
         self._segments: list[Segment] = []
         self._table: _Table | None = None
+        self._refiner: Any = None
+        self._scanner: Any = None
 
     def __len__(self) -> int:
         return sum(len(ids) for ids, _ in self._segments)
@@ -79,7 +82,7 @@ class RowStore:
         if len(ids):
             halves = rows if rows.dtype == np.float16 else rows.astype(np.float16)
             self._segments.append((np.asarray(ids, np.int64), np.asarray(halves)))
-            self._table = None
+            self._table = self._refiner = self._scanner = None
 
     def positions(self, ids: Ints) -> Ints:
         """Return where rows are, by id (n,): the position, or -1 for an id that is not there."""
@@ -99,19 +102,20 @@ class RowStore:
 
     def refiner(self) -> Any:  # Any: a faiss index, and faiss has no types
         """Return a faiss index that reads the rows where they lie, or None where they lie in several places."""
+        if self._refiner is not None:
+            return self._refiner
         segments = self.segments
         if len(segments) != 1 or not segments[0][1].flags.c_contiguous:
             return None
-        faiss = load_faiss()
-        rows = segments[0][1]
-        kind = faiss.ScalarQuantizer.QT_fp16
-        refiner = faiss.IndexScalarQuantizer(self.dim, kind, faiss.METRIC_INNER_PRODUCT)
-        refiner.is_trained = True
-        view = faiss.MaybeOwnedVectorUInt8
-        refiner.codes = view.create_view(faiss.swig_ptr(rows.view(np.uint8)), rows.nbytes, view().owner)
-        refiner.ntotal = len(rows)
-        refiner.referenced_objects = [rows]  # a view owns nothing: the rows must live as long as it does
-        return refiner
+        self._refiner = _view(segments[0][1])
+        return self._refiner
+
+    def scanner(self) -> Any:  # Any: as above
+        """Return a faiss index that compares all rows, which lie in one piece; many of them on several threads."""
+        if self._scanner is None:
+            rows, threads = self.segments[0][1], load_faiss().omp_get_max_threads()
+            self._scanner = self.refiner() if len(rows) < SHARED_ROWS or threads < 2 else _shards(rows, threads)
+        return self._scanner
 
     def _ready(self) -> _Table:
         """Return the table. Two threads may both make it once; they make the same."""
@@ -119,6 +123,28 @@ class RowStore:
         if table is None:
             table = self._table = _Table(self._segments, self.dim)
         return table
+
+
+def _view(rows: Halves) -> Any:  # Any: a faiss index, and faiss has no types
+    """Return a faiss index of rows (n, D) that reads them where they lie."""
+    faiss = load_faiss()
+    kind = faiss.ScalarQuantizer.QT_fp16
+    index = faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True
+    view = faiss.MaybeOwnedVectorUInt8
+    index.codes = view.create_view(faiss.swig_ptr(rows.view(np.uint8)), rows.nbytes, view().owner)
+    index.ntotal = len(rows)
+    index.referenced_objects = [rows]  # a view owns nothing: the rows must live as long as it does
+    return index
+
+
+def _shards(rows: Halves, n: int) -> Any:  # Any: as above
+    """Return a faiss index that searches ``n`` equal parts of rows (m, D) at the same time."""
+    faiss = load_faiss()
+    shards = faiss.IndexShards(rows.shape[1], True, True)  # on threads; numbered one after the other
+    for part in np.array_split(rows, n):
+        shards.add_shard(_view(part))
+    return shards
 
 
 def _all_within(positions: Ints, n: int) -> bool:

@@ -373,12 +373,23 @@ def test_settings_of_a_call_leave_the_index_as_it_was(kind):
 
 def test_a_remembered_filter_answers_as_a_new_one(kind):
     xq = clip_like()[1]["text"][:30]
-    allowed = np.arange(0, 3 * N, 6)
+    allowed = np.flatnonzero(np.arange(N) % 4) * 3  # more than are copied together
     first = filled(kind).search(xq, 10, allowed=allowed)
     frozen = allowed.copy()
     frozen.flags.writeable = False
     for _ in range(2):
         same(filled(kind).search(xq, 10, allowed=frozen), (first.ids, first.scores))
+
+
+def test_a_remembered_filter_of_few_rows_is_answered_exactly(kind):
+    rows, queries = clip_like()
+    allowed = np.arange(0, 3 * N, 9)
+    allowed.flags.writeable = False
+    exact = INDEX_TYPES.load("flat")(WIDE)
+    exact.add(EmbeddingBlock(allowed, rows[allowed // 3]))
+    expected = exact.search(queries["text"], 10)
+    for _ in range(2):
+        same(filled(kind).search(queries["text"], 10, allowed=allowed), (expected.ids, expected.scores))
 
 
 def test_saved_and_loaded_it_answers_the_same(kind, tmp_path):
