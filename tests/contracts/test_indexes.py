@@ -347,8 +347,9 @@ def test_excluded_rows_are_never_answered_and_others_are_not_lost(kind, share):
     assert recall(found, exact) >= FLOORS["image"]
 
 
-def test_a_narrow_corner_of_the_space_still_gives_k_answers(kind):
+def test_a_narrow_corner_of_the_space_still_gives_k_answers(kind, monkeypatch):
     """Rows far from the query lie in lists that are not looked into: exact search must take over."""
+    monkeypatch.setattr("clipsearch.index.ivf.MORE_LISTS", 0.0)
     rows, queries = clip_like()
     q = queries["text"][:1]
     far = np.argsort(rows.astype(np.float32) @ q[0])[:2500].astype(np.int64) * 3
@@ -371,9 +372,10 @@ def test_settings_of_a_call_leave_the_index_as_it_was(kind):
     same(after, (before.ids, before.scores))
 
 
-def test_a_remembered_filter_answers_as_a_new_one(kind):
+def test_a_remembered_filter_answers_as_a_new_one(kind, monkeypatch):
+    monkeypatch.setattr("clipsearch.index.scope.KEPT_ROWS", 3000)
     xq = clip_like()[1]["text"][:30]
-    allowed = np.flatnonzero(np.arange(N) % 4) * 3  # more than are copied together
+    allowed = np.flatnonzero(np.arange(N) % 4) * 3
     first = filled(kind).search(xq, 10, allowed=allowed)
     frozen = allowed.copy()
     frozen.flags.writeable = False
