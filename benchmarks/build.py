@@ -33,7 +33,7 @@ def build(entry: Entry, dataset: Dataset, root: str, envs: str, threads: int, ag
     record = {"contender": entry.contender, "build": entry.build, "dataset": dataset.name, "started": now()}
     log = os.path.join(root, dataset.name, f"{entry.folder}.log")
     try:
-        with Worker(entry.contender, python_of(contender.environment, envs), threads, log) as worker:
+        with Worker(entry.contender, python_of(contender.environment, envs), threads, log, patient=True) as worker:
             record |= worker.ask("build", entry.cap_s, source=asdict(source), folder=folder, params=dict(entry.build))
     except WorkerError as problem:
         record |= {"error": str(problem), "threads": threads}

@@ -1,7 +1,7 @@
 """Files that the field keeps its benchmarks in: ann-benchmarks' HDF5, big-ann-benchmarks' ``.fbin`` and its kin.
 
-Rows come back as they are, memory-mapped where they can be; the caller scales them to unit norm, for clipsearch compares
-by cosine. So sets made for another distance (Euclidean) are refused, unless their rows have unit norm anyway.
+Rows come back as they are, memory-mapped where they can be; the caller scales them to unit norm, for clipsearch
+compares by cosine. So sets made for another distance (Euclidean) are refused, unless their rows have unit norm anyway.
 """
 
 import os

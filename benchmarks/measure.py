@@ -1,7 +1,7 @@
 """The measuring stage: rounds over all builds in turn, so that what drifts on the machine meets everybody alike.
 
-In a round a build is opened twice in fresh processes: bound to one core, where queries are asked one by one, and bound to
-two, where they come in batches. A figure is the median over the rounds; its spread is (max - min) / median.
+In a round a build is opened twice in fresh processes: bound to one core, where queries are asked one by one, and bound
+to two, where they come in batches. A figure is the median over the rounds; its spread is (max - min) / median.
 """
 
 import os
@@ -225,7 +225,7 @@ def _line(
 
 
 def _own_layers(samples: Samples) -> dict[str, float]:
-    """Return the share of a query (0 to 1) spent outside the library, median over queries and rounds; the time inside."""
+    """Return the share of a query (0 to 1) outside the library and the time inside, medians over queries and rounds."""
     shares = [
         statistics.median(1 - within / whole for whole, within in zip(times, inside, strict=True))
         for times, inside in samples.traced

@@ -29,7 +29,9 @@ def latency(lines: Sequence[Line], path: str) -> None:
 
 def memory(lines: Sequence[Line], path: str) -> None:
     """Draw recall against the bytes a vector that every search works with."""
-    _draw(lines, path, lambda line: line["hot_bytes_per_vector"], "bytes a vector in memory or mapped (log)", join=False)
+    _draw(
+        lines, path, lambda line: line["hot_bytes_per_vector"], "bytes a vector in memory or mapped (log)", join=False
+    )
 
 
 def stretched(recall: float) -> float:

@@ -13,6 +13,7 @@ Kinds of ``[dataset]`` in a suite:
     collection   path, queries                                 rows of a clipsearch collection of real pictures
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -91,10 +92,15 @@ def prepare(spec: Mapping[str, Any], cache: str) -> Dataset:
 
 
 def _name(spec: Mapping[str, Any]) -> str:
+    """Name a set; what the name does not say (other options, the whole path) is in a digest at its end."""
     if spec["kind"] == "synthetic":
-        return f"synthetic-{spec['n']}x{spec.get('dim', 512)}-seed{spec.get('seed', 0)}"
-    path = str(spec.get("path", spec.get("base"))).rstrip("/")
-    return f"{spec['kind']}-{os.path.splitext(os.path.basename(path))[0]}"
+        name = f"synthetic-{spec['n']}x{spec.get('dim', 512)}-seed{spec.get('seed', 0)}"
+        rest = {key: value for key, value in spec.items() if key not in ("kind", "n", "dim", "seed")}
+    else:
+        path = str(spec.get("path", spec.get("base"))).rstrip("/")
+        name, rest = f"{spec['kind']}-{os.path.splitext(os.path.basename(path))[0]}", spec
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{name}-{digest}" if rest else name
 
 
 def _synthetic(dataset: Dataset, n: int, queries: int = 1000, **options: Any) -> None:

@@ -21,10 +21,15 @@ class WorkerError(Exception):
 class Worker:
     """A contender's process, bound to ``threads`` cores."""
 
-    def __init__(self, contender: str, python: str, threads: int, log: str) -> None:
-        """Start it; what it prints goes to the file ``log``."""
+    def __init__(self, contender: str, python: str, threads: int, log: str, patient: bool = False) -> None:
+        """Start it; what it prints goes to the file ``log``.
+
+        ``patient`` threads sleep while they wait for each other: on a busy machine a build that spins gets nowhere.
+        """
         self._log: IO[bytes] = open(log, "ab")  # noqa: SIM115 (closed in __exit__)
         environment = {**os.environ, **dict.fromkeys(POOLS, str(threads)), "PYTHONPATH": ROOT}
+        if patient:
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"
         self._process = subprocess.Popen(
             [python, "-m", "benchmarks.contenders.worker", contender, str(threads)],
             stdin=subprocess.PIPE,
@@ -37,7 +42,9 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, at: TracebackType | None
+    ) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:

@@ -42,7 +42,7 @@ def markdown(name: str, lines: Sequence[Line]) -> str:
         "",
         f"## At a text recall of {TARGET:g}",
         "",
-        f"The quickest point of each build that reaches it; else the best it has (marked *). Hot: bytes a vector that "
+        "The quickest point of each build that reaches it; else the best it has (marked *). Hot: bytes a vector that "
         "every search works with, in memory or mapped; rows: exact rows for re-ranking, mapped. Build seconds are "
         "wall (CPU), on a machine that may have been busy: CPU seconds compare better.",
         "",

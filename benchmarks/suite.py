@@ -130,5 +130,3 @@ def _made(cls: Any, values: dict[str, Any], where: str) -> Any:
     if unknown := set(values) - known:
         raise ValueError(f"{where} has the unknown key {min(unknown)!r}; known: {', '.join(sorted(known))}.")
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-

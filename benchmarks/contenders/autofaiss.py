@@ -1,8 +1,9 @@
 """autofaiss: it chooses a factory key for the memory, builds, and turns the search up until the latency is spent.
 
-With ``cap_s`` it is stopped after so many seconds; then the key that it would have taken is built by faiss directly, on a
-smaller training sample, and the record says so (``notes.finished``). clip-retrieval serves such an index memory-mapped,
-without re-ranking, and asks for the vectors too (``search_and_reconstruct``), which it needs to drop near duplicates.
+With ``cap_s`` it is stopped after so many seconds; then the key that it would have taken is built by faiss directly,
+on a smaller training sample, and the record says so (``notes.finished``). clip-retrieval serves such an index
+memory-mapped, without re-ranking, and asks for the vectors too (``search_and_reconstruct``): it needs them to drop
+near duplicates.
 """
 
 import json
@@ -22,7 +23,7 @@ INFOS = "infos.json"
 
 
 class Autofaiss(Faiss):
-    """Parameters: ``memory`` for the index, ``mapped``, ``query_ms``, ``cap_s`` (0: never let autofaiss itself build)."""
+    """Parameters: ``memory`` for the index, ``mapped``, ``query_ms``, ``cap_s`` (0: build its key directly)."""
 
     environment = "autofaiss"
     packages = ("autofaiss", "faiss-cpu", "numpy")

@@ -1,8 +1,8 @@
 """What a contender is: a library, used as its makers show it, behind five verbs.
 
-A contender runs in a process of its own, in an environment of its own (``worker.py``), and may import numpy, its library
-and this module, nothing else. Its module imports the library inside the functions only, so that the harness can read
-``environment`` and ``packages`` without having it.
+A contender runs in a process of its own, in an environment of its own (``worker.py``), and may import numpy, its
+library and this module, nothing else. Its module imports the library inside the functions only, so that the harness
+can read ``environment`` and ``packages`` without having it.
 
     build   rows on the disk → files in a folder; what the library keeps in memory must be in them
     load    import the library

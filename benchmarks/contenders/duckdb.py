@@ -42,7 +42,5 @@ class DuckDB(Contender):
         self.database = self.duckdb.connect(path, read_only=True, config={"threads": self.threads})
 
     def search(self, xq: np.ndarray, k: int) -> Any:
-        query = (
-            f"SELECT id FROM rows ORDER BY array_inner_product(vector, ?::FLOAT[{xq.shape[1]}]) DESC LIMIT {k}"
-        )
+        query = f"SELECT id FROM rows ORDER BY array_inner_product(vector, ?::FLOAT[{xq.shape[1]}]) DESC LIMIT {k}"
         return [[row[0] for row in self.database.execute(query, [one.tolist()]).fetchall()] for one in xq]

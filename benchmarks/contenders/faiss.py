@@ -23,7 +23,7 @@ class Faiss(Contender):
 
     def build(self, source: Source, folder: str, params: Mapping[str, Any]) -> dict[str, Any]:
         rows = source.rows()
-        n, dim = rows.shape
+        dim = rows.shape[1]
         index = self.faiss.index_factory(dim, params["key"], self.faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
             self._train(index, rows, params)

@@ -51,15 +51,17 @@ class LanceDB(Contender):
         self.settings = settings
 
     def search(self, xq: np.ndarray, k: int) -> Any:
-        return [self._one(query, k) for query in xq]
-
-    def _one(self, query: np.ndarray, k: int) -> list[int]:
-        search = self.table.search(query, vector_column_name="vector").metric("dot").select(["id", "_distance"]).limit(k)
-        search = search.nprobes(self.settings["nprobe"])
-        if self.settings.get("refine_factor"):
-            search = search.refine_factor(self.settings["refine_factor"])
-        ids = search.to_arrow()["id"].to_pylist()
-        return ids + [-1] * (k - len(ids))
+        query = xq[0] if len(xq) == 1 else xq
+        search = self.table.search(query, vector_column_name="vector").metric("dot").select(["id", "_distance"])
+        search = search.limit(k).nprobes(self.settings["nprobe"]).refine_factor(self.settings["refine_factor"])
+        found = search.to_arrow()
+        ids = np.full((len(xq), k), -1, np.int64)
+        owner = np.zeros(len(found), np.int64) if len(xq) == 1 else found["query_index"].to_numpy()
+        order = np.lexsort((found["_distance"].to_numpy(), owner))
+        owner = owner[order]
+        place = np.arange(len(owner)) - np.searchsorted(owner, owner)
+        ids[owner, place] = found["id"].to_numpy()[order]
+        return ids
 
     def rows_bytes(self, folder: str) -> int:
         table = os.path.join(folder, "rows.lance")

@@ -1,7 +1,8 @@
 """rclip's way: vectors as float32 blobs in SQLite; a process reads them all, multiplies, and sorts every score.
 
-Follows rclip's ``_get_features`` and ``compute_similarities_to_text``. rclip pays for the reading at each command; in its
-interactive mode once. So ``open`` is what a command costs before its first answer, ``search`` what each one more costs.
+Follows rclip's ``_get_features`` and ``compute_similarities_to_text``. rclip pays for the reading at each command, in
+its interactive mode once. So ``open`` is what a command costs before its first answer, ``search`` what each one more
+costs.
 """
 
 import os
