@@ -165,8 +165,9 @@ def _write_base(dataset: Dataset, n: int, dim: int, blocks: Iterable[NDArray[Any
 def _write_queries(
     dataset: Dataset, kinds: Mapping[str, Floats], known: Mapping[str, NDArray[np.int64]] | None = None
 ) -> None:
-    np.savez(dataset.path("queries.npz"), **{kind: np.ascontiguousarray(xq, np.float32) for kind, xq in kinds.items()})
-    truth = {}
+    arrays: dict[str, Any] = {kind: np.ascontiguousarray(xq, np.float32) for kind, xq in kinds.items()}
+    np.savez(dataset.path("queries.npz"), **arrays)
+    truth: dict[str, Any] = {}
     for kind, xq in kinds.items():
         ids = (known or {}).get(kind)
         ids, scores = exact(dataset.base, xq) if ids is None else _scored(dataset.base, xq, ids)

@@ -73,7 +73,7 @@ def _summary(lines: Sequence[Line]) -> list[str]:
                 label,
                 _settings(line),
                 f"{line['recall']:.3f}" + ("" if reached else "*"),
-                _number(image and image["recall"], 3),
+                _number(image["recall"] if image else None, 3),
                 f"{_ms(line['p50_ms'])} / {_ms(line['p99_ms'])}",
                 _number(line["qps"], 0),
                 f"{_number(line['build_seconds'], 0)} ({_number(line['build_cpu_seconds'], 0)})",

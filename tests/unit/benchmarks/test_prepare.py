@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from planted import planted
 
 from benchmarks import prepare as module
 from benchmarks.prepare import Dataset, exact, prepare
@@ -81,3 +82,15 @@ def test_a_synthetic_set_is_made_once_and_tunes_on_other_queries_than_it_measure
 def test_an_unknown_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"dataset.kind is 'parquet'"):
         prepare({"kind": "parquet"}, str(tmp_path))
+
+
+def test_a_collection_gives_its_pictures_some_of_them_as_queries_and_its_captions(tmp_path):
+    planted(tmp_path / "c", concepts=range(20), copies=10)
+    spec = {"kind": "collection", "path": str(tmp_path / "c"), "queries": 50}
+    made = prepare(spec, str(tmp_path / "cache"))
+    assert made.base.shape == (180, 64)
+    assert made.queries("image").shape == (20, 64)
+    assert made.queries("text").shape == (50, 64)
+    assert made.recall("image", made.truth("image")[0], 10) == 1.0
+    same = (made.queries("image")[:, None].astype(np.float16) == made.base[None]).all(axis=2)
+    assert not same.any()  # what is asked for is not in the set
