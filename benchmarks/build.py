@@ -34,7 +34,9 @@ def build(entry: Entry, dataset: Dataset, root: str, envs: str, threads: int, ag
     log = os.path.join(root, dataset.name, f"{entry.folder}.log")
     try:
         with Worker(entry.contender, python_of(contender.environment, envs), threads, log, patient=True) as worker:
-            record |= worker.ask("build", entry.cap_s, source=asdict(source), folder=folder, params=dict(entry.build))
+            record |= worker.ask(
+                "build", entry.cap_cpu_s, source=asdict(source), folder=folder, params=dict(entry.build)
+            )
     except WorkerError as problem:
         record |= {"error": str(problem), "threads": threads}
     with open(os.path.join(folder, RECORD), "w", encoding="utf-8") as file:

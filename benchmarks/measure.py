@@ -65,19 +65,33 @@ def measure(suite: Suite, dataset: Dataset, asked: Asked) -> None:
     entries = [entry for entry in suite.entries if _wanted(entry, suite, dataset, asked)]
     points: Points = defaultdict(Samples)
     opened: dict[str, Opened] = defaultdict(Opened)
-    for number in range(suite.rounds):
-        for entry in entries:
-            if number < (entry.rounds or suite.rounds):
-                start = time.monotonic()
-                _round(suite, entry, dataset, asked, points, opened[entry.label])
-                print(f"round {number + 1}: {entry.label}, {time.monotonic() - start:.0f} s", flush=True)
+    try:
+        for number in range(suite.rounds):
+            for entry in entries:
+                if number < (entry.rounds or suite.rounds):
+                    start = time.monotonic()
+                    _round(suite, entry, dataset, asked, points, opened[entry.label])
+                    print(f"round {number + 1}: {entry.label}, {time.monotonic() - start:.0f} s", flush=True)
+    finally:  # Ctrl-C keeps what there is; a line says how many rounds it comes from
+        _write(suite, dataset, asked, entries, points, opened)
+
+
+def _write(
+    suite: Suite,
+    dataset: Dataset,
+    asked: Asked,
+    entries: list[Entry],
+    points: Points,
+    opened: Mapping[str, Opened],
+) -> None:
+    """Append a line for each point that was measured to its end at least once."""
     hardware, when = {name: machine()[name] for name in ("cpu", "cores")}, now()
     for entry in entries:
         build = read_record(folder_of(entry, dataset, asked.builds)) or {}
         for point in entry.points():
             for kind in suite.kinds_of(entry):
                 samples = points[entry.label, str(point), kind]
-                if samples.single or samples.batches:
+                if samples.single and samples.batches:
                     line = _line(suite, entry, point, kind, samples, opened[entry.label], dataset)
                     append(asked.results, {**line, **_build_facts(build, dataset), "run": when, **hardware})
 
@@ -244,4 +258,4 @@ def _median(values: list[float]) -> float | None:
 
 
 def _spread(values: list[float]) -> float | None:
-    return round((max(values) - min(values)) / statistics.median(values), 3) if values else None
+    return round((max(values) - min(values)) / statistics.median(values), 3) if len(values) > 1 else None

@@ -17,8 +17,8 @@ OTHERS = (
     "#1d3557", "#2a9d8f", "#457b9d", "#6a994e", "#8d6e63", "#5e60ce", "#0096c7", "#b5838d", "#6c757d", "#386641",
     "#3a0ca3", "#000000",
 )  # fmt: skip
-MARKERS = "osD^vP<>Xph*"
-TICKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
+MARKERS = "os^DvP<>Xph*"
+TICKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0)
 Line = Mapping[str, Any]
 
 
@@ -28,7 +28,7 @@ def latency(lines: Sequence[Line], path: str) -> None:
 
 
 def memory(lines: Sequence[Line], path: str) -> None:
-    """Draw recall against the bytes a vector that every search works with."""
+    """Draw recall against the bytes a vector that searches work with: large the best of a build, small the rest."""
     _draw(
         lines, path, lambda line: line["hot_bytes_per_vector"], "bytes a vector in memory or mapped (log)", join=False
     )
@@ -59,6 +59,8 @@ def _draw(lines: Sequence[Line], path: str, cost: Any, axis: str, join: bool = T
             if points:
                 _series(ax, points, styles[label], label, join)
         _axes(ax, f"{title}, {lines[0]['n']:,} vectors", axis)
+    least = min(line["recall"] for line in lines if line["kind"] in KINDS)
+    axes[0].set_ylim(stretched(max(least - 0.1, 0.25)), stretched(1.0) + 0.1)
     axes[0].set_ylabel(f"recall@{lines[0]['k']}")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize=9, frameon=False)
@@ -79,7 +81,7 @@ def _styles(labels: Sequence[str], lines: Sequence[Line]) -> dict[str, dict[str,
     styles = {}
     for group, colours, width in ((ours, OURS, 2.4), (others, OTHERS, 1.2)):
         for number, label in enumerate(group):
-            marker = MARKERS[number % len(MARKERS)]
+            marker = "o" if group is ours else MARKERS[1 + number % (len(MARKERS) - 1)]
             styles[label] = {"color": colours[number % len(colours)], "marker": marker, "linewidth": width}
     return styles
 
@@ -92,7 +94,7 @@ def _series(ax: Axes, points: list[tuple[float, float]], style: dict[str, Any], 
     else:
         top = max(points, key=lambda p: p[1])
         ax.plot([top[0]], [stretched(top[1])], label=label, markersize=9, **{**style, "linestyle": "none"})
-        rest = []
+        rest = [p for p in points if p != top]
     ax.scatter([p[0] for p in rest], [stretched(p[1]) for p in rest], s=14, alpha=0.35, color=style["color"])
 
 
@@ -104,6 +106,5 @@ def _axes(ax: Axes, title: str, axis: str) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda _, i: f"{TICKS[i]:g}"))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.set_ylim(stretched(0.25), stretched(1.0) + 0.1)
     ax.grid(which="major", alpha=0.35)
     ax.grid(which="minor", axis="x", alpha=0.15)

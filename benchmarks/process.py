@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from benchmarks.contenders.base import cpu_seconds_of
+
 ROOT = str(Path(__file__).resolve().parent.parent)
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "LANCE_CPU_THREADS")
 
@@ -56,23 +58,23 @@ class Worker:
             self._process.stdout.close()
         self._log.close()
 
-    def ask(self, verb: str, limit_s: float = 0.0, **values: Any) -> dict[str, Any]:
+    def ask(self, verb: str, cap_cpu_s: float = 0.0, **values: Any) -> dict[str, Any]:
         """Send a command and return its answer.
 
         Args:
             verb: "build", "open" or "search".
-            limit_s: seconds after which the process is killed; 0 waits for ever.
+            cap_cpu_s: CPU seconds after which the process is killed; 0 waits for ever.
             values: of the command.
 
         Raises:
-            WorkerError: it failed, died or took too long.
+            WorkerError: it failed, died or took too much.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": verb, **values}).encode() + b"\n")
         self._process.stdin.flush()
-        if limit_s and not self._answers_within(limit_s):
+        if cap_cpu_s and not self._answers_within(cap_cpu_s):
             self._process.kill()
-            raise WorkerError(f"given up after {limit_s:.0f} s")
+            raise WorkerError(f"given up after {cap_cpu_s:g} CPU s")
         line = self._process.stdout.readline()
         if not line:
             raise WorkerError(f"the process ended with code {self._process.wait()}; see {self._log.name}")
@@ -81,10 +83,14 @@ class Worker:
             raise WorkerError(answer["error"])
         return answer
 
-    def _answers_within(self, seconds: float) -> bool:
+    def _answers_within(self, cpu_seconds: float) -> bool:
+        start = cpu_seconds_of(self._process.pid)
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
-            return bool(selector.select(seconds))
+            while not selector.select(0.2):
+                if cpu_seconds_of(self._process.pid) - start > cpu_seconds:
+                    return False
+        return True
 
 
 def python_of(environment: str | None, envs: str) -> str:

@@ -12,6 +12,7 @@ What is built is not built again, a point that is measured is not measured again
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import measure, report, results
@@ -30,9 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
         set_up(options.envs, options.only)
         if options.suite is None:
             return 0
-    suite = load_suite(options.suite)
     os.makedirs(options.out, exist_ok=True)
-    dataset = prepare(suite.dataset, options.cache)
+    try:
+        suite = load_suite(options.suite)
+        dataset = prepare(suite.dataset, options.cache)
+        suite = replace(suite, rounds=options.rounds or suite.rounds)
+    except (ValueError, OSError) as problem:
+        print(problem, file=sys.stderr)
+        return 2
     failed = 0
     if options.stage in ("build", "all"):
         failed = _build(suite, dataset, options)
@@ -63,6 +69,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("build", "measure", "report", "all"), default="all")
     parser.add_argument("--only", type=lambda text: text.split(","), help="contenders, with commas between them")
     parser.add_argument("--again", action="store_true", help="build or measure anew what is there")
+    parser.add_argument("--rounds", type=int, help="in place of the suite's")
     parser.add_argument("--setup", action="store_true", help="make the environments of the contenders")
     parser.add_argument("--threads", type=int, default=2, help="cores for building (default 2)")
     parser.add_argument("--envs", default=str(HERE / ".envs"), help="a folder, or 'current': this one for all")

@@ -35,7 +35,7 @@ class Entry:
         search: settings of searches; a value that is a list stands for a point for each.
         kinds: of queries; empty takes the suite's, or "text" alone where every row is compared.
         rounds: 0 takes the suite's.
-        cap_s: seconds after which a build is given up; 0 never.
+        cap_cpu_s: CPU seconds after which a build is given up; 0 never. (On a busy machine wall seconds say little.)
     """
 
     label: str
@@ -44,7 +44,7 @@ class Entry:
     search: tuple[Mapping[str, Any], ...] = ({},)
     kinds: tuple[str, ...] = ()
     rounds: int = 0
-    cap_s: float = 0.0
+    cap_cpu_s: float = 0.0
 
     @property
     def folder(self) -> str:

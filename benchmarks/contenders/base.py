@@ -96,6 +96,13 @@ class Contender:
         return 0
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """Return the CPU seconds of a running process, and of those of its children that have ended."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
 def folder_bytes(folder: str) -> int:
     """Return the bytes of all files below a folder, without the harness's own record."""
     return sum(

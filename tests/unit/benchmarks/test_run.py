@@ -52,7 +52,7 @@ def test_what_is_done_is_not_done_again(folder):
 
 def test_a_build_that_takes_too_long_is_given_up_and_remembered(folder):
     dataset = prepare({"kind": "synthetic", "n": 20_000, "dim": 64}, str(folder / "cache"))
-    entry = Entry("slow", "faiss", {"key": "IVF256,PQ16"}, cap_s=0.3)
+    entry = Entry("slow", "faiss", {"key": "IVF256,PQ16"}, cap_cpu_s=0.3)
     record = build(entry, dataset, str(folder / "slow"), "current", 1)
     assert "given up" in record["error"]
     assert read_record(str(folder / "slow" / dataset.name / entry.folder)) == record
