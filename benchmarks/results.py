@@ -46,3 +46,11 @@ def append(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
     """Append one record as a JSON line."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the records of a file, in their order; none where there is no file."""
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
