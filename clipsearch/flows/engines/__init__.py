@@ -13,6 +13,6 @@ ENGINES = Registry(
     "engine",
     {
         "local": "clipsearch.flows.engines.local:open_local",
-        "ray": "clipsearch.flows.engines.ray:open_ray",
+        "ray": "clipsearch.flows.engines.over_ray:open_ray",
     },
 )
