@@ -2,8 +2,8 @@
 
     python benchmarks/stages/engines.py [--pictures 2000] [--runs 3] [--workers 2] [--out engines.jsonl]
 
-Makes small pictures, then indexes them into new collections with the encoder ``hashing``, the engines by turns, each run
-in a process of its own. Both engines have as many decode processes. ``start`` is the time until Ray and the dataset
+Makes small pictures, then indexes them into new collections with the encoder ``hashing``, the engines by turns, each
+run in a process of its own. Both engines have as many decode processes. ``start`` is the time until Ray and the dataset
 stand; its workers start after that. ``steady`` is the time a picture from the first row that came back to the last.
 """
 

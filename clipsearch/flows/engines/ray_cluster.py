@@ -41,9 +41,9 @@ def connected(address: str | None, cores: int) -> Iterator[None]:
     if address is not None:
         _knock(address)
     own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES} if not address else {}
-    with _quiet():
+    with _quiet(), _environment(_ENVIRONMENT):
         try:
-            with _environment(_ENVIRONMENT), _handlers_kept(), _no_stderr():
+            with _handlers_kept(), _no_stderr():
                 ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
         except (OSError, RuntimeError, ValueError) as problem:  # ConnectionError is an OSError
             ray.shutdown()
@@ -81,7 +81,7 @@ def _not_there(address: str | None, problem: Exception) -> str:
 
 @contextmanager
 def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that are not set; Ray reads these when it starts and from nowhere else."""
+    """Set variables that are not set; Ray reads these settings from nowhere else."""
     added = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(added)
     try:
