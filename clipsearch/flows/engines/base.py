@@ -1,5 +1,6 @@
 """What every engine promises, and the values that pass between it and ``ingest``."""
 
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -115,3 +116,10 @@ def timed_iteration(timed: Timer, stage: str, items: Iterable[T]) -> Iterator[T]
             except StopIteration:
                 return
         yield item
+
+
+def gist(text: str) -> str:
+    """Return the line of a long message that says most: the last that names an error, else the first."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (named[-1] if named else "".join(lines[:1]))[:200]

@@ -11,7 +11,6 @@ is there for this process and not for a worker stops the run: taken for a vanish
 """
 
 import os
-import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from typing import Any
 
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, MissingExtraError
-from clipsearch.flows.engines.base import EngineError, EngineSettings, Result, Work, cut, timed_iteration
+from clipsearch.flows.engines.base import EngineError, EngineSettings, Result, Work, cut, gist, timed_iteration
 from clipsearch.types import ImageRef, Skip, SkipReason
 
 _BLOCK = 8  # batches a block: few enough to be done again, enough that the encoder seldom waits between two
@@ -165,13 +164,6 @@ def _translated() -> Iterator[None]:
         yield
     except RayError as error:
         raise EngineError(
-            f"Ray gave up: {_gist(str(error)) or type(error).__name__}\n"
+            f"Ray gave up: {gist(str(error)) or type(error).__name__}\n"
             "What was committed is kept; the same command goes on from there. Ray's logs are in /tmp/ray."
         ) from error
-
-
-def _gist(text: str) -> str:
-    """Return the line of a long message that says most: the last that names an error, else the first."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return (named[-1] if named else "".join(lines[:1]))[:200]

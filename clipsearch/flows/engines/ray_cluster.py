@@ -17,7 +17,7 @@ from typing import Any
 import ray  # pyright: ignore[reportMissingImports]
 import ray.data  # pyright: ignore[reportMissingImports]
 
-from clipsearch.flows.engines.base import EngineError
+from clipsearch.flows.engines.base import EngineError, gist
 
 _STORE_BYTES = 512 << 20  # of a cluster of our own: answers are small, and they go as they come
 _KNOCK_SECONDS = 10.0
@@ -73,7 +73,10 @@ def _knock(address: str) -> None:
 
 
 def _not_there(address: str | None, problem: Exception) -> str:
-    reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
+    root: BaseException = problem
+    while root.__cause__ is not None:
+        root = root.__cause__
+    reason = gist(str(root)) or type(root).__name__
     if address is None:
         return f"Ray cannot be started on this machine: {reason}\nIts logs are in /tmp/ray/session_latest/logs."
     return f"No Ray cluster answers at {address}: {reason}\nLeave out the address to use this machine alone."
@@ -132,9 +135,12 @@ def _quiet() -> Iterator[None]:
     switch = "_worker_logs_enabled"  # private, and the only one: the errors that Ray passes on go to stdout
     before = getattr(worker, switch, None)
     setattr(worker, switch, False)
+    context = ray.data.DataContext.get_current()  # older Rays look here, and not at the dataset's own
+    bars, context.enable_progress_bars = context.enable_progress_bars, False
     try:
         yield
     finally:
+        context.enable_progress_bars = bars
         setattr(worker, switch, before)
         for handler, level in levels:
             handler.setLevel(level)

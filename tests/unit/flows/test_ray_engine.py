@@ -13,9 +13,9 @@ from clipsearch.decode import DecodePool
 from clipsearch.embed import load_encoder
 from clipsearch.errors import InputError, ManifestMismatchError, MissingExtraError
 from clipsearch.flows.engines import ENGINES, over_ray
-from clipsearch.flows.engines.base import Embedded, EngineError, EngineSettings, Work
+from clipsearch.flows.engines.base import Embedded, EngineError, EngineSettings, Work, gist
 from clipsearch.flows.engines.local import LocalEngine
-from clipsearch.flows.engines.over_ray import _block_rows, _gist, _seen_by_all, open_ray
+from clipsearch.flows.engines.over_ray import _block_rows, _seen_by_all, open_ray
 from clipsearch.flows.engines.ray_rows import ANSWER, EMBEDDING, ORDINAL, answers_of, columns_of, in_order, refs_of
 from clipsearch.flows.engines.ray_share import Share, share
 from clipsearch.flows.engines.ray_worker import Embedder, WorkerSetup
@@ -169,8 +169,8 @@ def test_blocks_are_some_batches_and_smaller_where_there_is_little():
 
 
 def test_the_gist_of_a_long_message():
-    assert _gist("ray::X()\n  File 'x'\nValueError: bad\nmore") == "ValueError: bad"
-    assert _gist("\n  lost\n") == "lost" and _gist("") == ""
+    assert gist("ray::X()\n  File 'x'\nValueError: bad\nmore") == "ValueError: bad"
+    assert gist("\n  lost\n") == "lost" and gist("") == ""
 
 
 def settings(**options):
