@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack, overload
 
-from clipsearch.embed import choose_model, load_encoder
+from clipsearch.embed import choose_model, devices_of, load_encoder
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.identity import check_encoder, encoder_record
@@ -79,7 +79,8 @@ def create(
         model: name of the encoder; None takes the best one on this machine, and ``Collection.note`` says how to get
             a better one.
         runtime: how the encoder is run.
-        device: where the encoder is run.
+        device: where the encoder is run: "auto", "cpu", "cuda", "cuda:1"; several, as in "cuda:0,cuda:1", or "all" for
+            every CUDA device: ``index`` uses them all, anything else the first.
         precision: numbers it computes in: "auto", "fp32", "bf16" or "fp16".
 
     Raises:
@@ -90,7 +91,7 @@ def create(
     if os.path.exists(os.path.join(place, "CURRENT")):  # asked before the encoder is loaded, which may take a while
         raise InputError(f"There is a collection in {place} already. Open it, or choose another name.")
     name, note = choose_model(model)
-    encoder = load_encoder(name, runtime=runtime, device=device, precision=precision)
+    encoder = load_encoder(name, runtime=runtime, device=devices_of(device)[0], precision=precision)
     store = Store.create(place, encoder_record(encoder), encoder.dim)
     collection = Collection(store, runtime=runtime, device=device, precision=precision, note=note)
     collection._encoder = encoder
@@ -149,7 +150,8 @@ class Collection:
         encoder = self._encoder
         if encoder is None:
             with self._lock:
-                encoder = self._encoder or load_encoder(self.model, **self._how)
+                first = devices_of(self._how["device"])[0]
+                encoder = self._encoder or load_encoder(self.model, **{**self._how, "device": first})
                 self._encoder = encoder
         check_encoder(encoder, record, self.path)
         return encoder
@@ -168,6 +170,9 @@ class Collection:
         wait: bool = False,
         stdin: BinaryIO | None = None,
         progress: "Callable[[Progress], None] | None" = None,
+        engine: str = "local",
+        ray_address: str | None = None,
+        ray_workers: int = 0,
     ) -> "IndexReport":
         """Bring the collection up to date with a source; only what is new or changed is embedded.
 
@@ -177,25 +182,35 @@ class Collection:
             column: the column of paths, where the source is a table.
             excludes: glob patterns of names to leave out.
             batch_size: images per forward pass.
-            workers: decode processes; 0 means one a core.
+            workers: decode processes; 0 means one a core. Under the engine "ray": of each worker.
             commit_rows: rows after which work is committed.
             commit_seconds: seconds after which work is committed.
             wait: wait for another writer instead of raising LockedError.
             stdin: byte stream of paths for the source "-".
             progress: called now and then with how far the run is.
+            engine: where pictures are decoded and embedded: "local", or "ray" for Ray Data over a cluster.
+            ray_address: the cluster, such as "10.0.0.1:6379" or "auto"; None starts Ray on this machine, for this run.
+            ray_workers: copies of the model; 0 means one a GPU, or one for every four cores where there is none.
 
         Raises:
             SourceNotFoundError: there is nothing of that name.
             LockedError: another process is writing to the collection.
             ManifestMismatchError: the encoder is not the one that the collection was made with.
+            MissingExtraError: the engine needs a package that is not installed.
         """
         encoder = self.encoder  # first of all: a mismatch must stop the run
+        from clipsearch.flows.engines import ENGINES
+        from clipsearch.flows.engines.base import EngineSettings
         from clipsearch.flows.ingest import ingest
 
+        settings = EngineSettings(
+            encoder_record(encoder), self.path, **self._how, jobs=workers, address=ray_address, workers=ray_workers
+        )
         report = ingest(
             self._store,
             encoder,
             source,
+            engine=ENGINES.load(engine)(encoder, settings),
             captions=captions,
             column=column,
             excludes=excludes,

@@ -14,6 +14,7 @@ import click
 from clipsearch.cli import options
 from clipsearch.cli.build import NAMES, build, build_options
 from clipsearch.cli.console import Console, binary, is_terminal, terminal_width
+from clipsearch.cli.engine import check_engine, engine_options
 
 if TYPE_CHECKING:
     from clipsearch import Collection, IndexReport
@@ -52,7 +53,7 @@ FINISHED_WITH_SKIPS = 3
     metavar="N",
     type=click.IntRange(min=0),
     show_default="0, one a core",
-    help="Processes that decode pictures.",
+    help="Processes that decode pictures; of each worker under the engine ray.",
 )
 @click.option(
     "--commit-every",
@@ -62,6 +63,7 @@ FINISHED_WITH_SKIPS = 3
     help="Save after so many pictures; an interrupted run loses no more than that.",
 )
 @click.option("--wait", is_flag=True, help="Wait while another process writes to the collection.")
+@engine_options
 @build_options
 @options.encoder
 @options.common
@@ -94,6 +96,7 @@ def command(
     if source is None:
         return _build_only(console, index, indexes_dir, how, wanted)
     _check_wanted(wanted)
+    check_engine(settings["engine"])
     _check_files(settings["captions"], report)
     path = _place(source, index, indexes_dir, settings["column"])
     with _open_or_create(console, path, model, how) as collection:

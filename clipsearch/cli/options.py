@@ -72,7 +72,7 @@ def encoder(function: F) -> F:
                 metavar="NAME",
                 default="auto",
                 show_default=True,
-                help="Run the model on cpu, cuda, cuda:1.",
+                help="Run the model on cpu, cuda, cuda:1; index on several too: cuda:0,cuda:1 or all.",
             ),
             click.option(
                 "--runtime",

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from clipsearch.embed.base import Encoder, covers_text, unit_norm
 from clipsearch.embed.card import EncoderCard, cards, load_card
 from clipsearch.embed.choose import choose_model
+from clipsearch.embed.devices import devices_of
 from clipsearch.embed.locate import expected_path, missing, weights_path
 from clipsearch.embed.pull import pull
 from clipsearch.errors import MissingExtraError
@@ -28,6 +29,7 @@ __all__ = [
     "cards",
     "choose_model",
     "covers_text",
+    "devices_of",
     "expected_path",
     "load_card",
     "load_encoder",

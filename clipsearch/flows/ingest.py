@@ -6,7 +6,7 @@ The walk, one stage after the other:
    The same: ``unchanged``, never opened. Known rows that a full scan did not meet are gone.
 2. *Hash* only the files whose size some stored row has too: a renamed, moved, copied or touched file carries bytes
    that were embedded before, and its embedding is *reused*.
-3. *Decode* the rest in supervised worker processes, ahead of the encoder, and *embed* them in batches.
+3. *Decode* the rest and *embed* them in batches; an engine does this, here or over a cluster (``flows.engines``).
 4. *Commit* every ``commit_rows`` rows or ``commit_seconds`` seconds: at most that much work is lost by any kill. A new
    row, the row that it replaces and the captions that change hands go in one commit: a kill never parts them.
 5. Deletions, then new captions and the list of skipped files.
@@ -16,25 +16,26 @@ Every file that was seen is counted once: scanned = embedded + reused + unchange
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from clipsearch.decode import DecodePool, DecodeRequest
+from clipsearch.decode import DecodePool
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
-from clipsearch.flows.ahead import run_ahead
 from clipsearch.flows.captions import CaptionCounts, check_captions, ingest_captions
+from clipsearch.flows.engines.base import Embedded, Engine, Work
+from clipsearch.flows.engines.local import LocalEngine
 from clipsearch.flows.plan import Plan, make_plan, place_of
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
 from clipsearch.flows.run import Run, commit, commit_if_due, image_row, skip_file
 from clipsearch.scan import Source, open_source
 from clipsearch.store import Store, Writer
-from clipsearch.types import Decoded, Skip, SkipReason
+from clipsearch.types import Skip, SkipReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def ingest(
     encoder: Encoder,
     source: str | os.PathLike[str],
     *,
+    engine: Engine | None = None,
     captions: str | os.PathLike[str] | None = None,
     column: str | None = None,
     excludes: Sequence[str] = (),
@@ -80,11 +82,12 @@ def ingest(
         store: the collection.
         encoder: the encoder the collection was made with; the caller has checked it against the manifest.
         source: folder, image, tar, CSV or Parquet file, or "-" for paths on ``stdin``.
+        engine: where pictures are decoded and embedded; None means here, with ``encoder``.
         captions: CSV with the columns image and caption.
         column: the column of paths, where the source is a table.
         excludes: glob patterns of names to leave out.
         batch_size: images per forward pass.
-        workers: decode processes; 0 means one a core.
+        workers: decode processes on this machine; 0 means one a core.
         commit_rows: rows after which work is committed.
         commit_seconds: seconds after which work is committed.
         wait: wait for another writer instead of raising LockedError.
@@ -108,7 +111,8 @@ def ingest(
         run.skips.extend(plan.skips)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
-            _embed(run, plan, pool, batch_size, tell)
+            work = Work(plan.to_decode, pool, batch_size, run.is_known, run.timed)
+            _embed(run, plan, engine or LocalEngine(encoder), work, tell)
         run.dropped.extend(plan.gone)
         commit(run)
         texts = CaptionCounts()
@@ -155,59 +159,33 @@ def _start(
     return Run(writer, encoder, store, source.root, root_id, b"", commit_rows, commit_seconds)
 
 
-def _embed(run: Run, plan: Plan, pool: DecodePool, batch_size: int, tell: Callable[[Progress], None]) -> None:
-    """Decode ahead of the encoder, embed in batches, commit now and then."""
-    if not plan.to_decode:
+def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Progress], None]) -> None:
+    """Take over what the engine has embedded, commit now and then."""
+    if not work.refs:
         return
-    requests = (DecodeRequest(ref) for ref in plan.to_decode)
-    total, done = len(plan.to_decode), 0
-    batch: list[Decoded] = []
-    with run_ahead(pool.run(requests), 3 * batch_size) as results:
-        for result in _timed_iteration(run, "decode", results):
-            done += 1
-            if isinstance(result, Skip):
-                skip_file(run, plan, result)
-            elif isinstance(result, Decoded):
-                batch.append(result)
-            if len(batch) >= batch_size:
-                _embed_batch(run, plan, batch)
-                batch = []
-                commit_if_due(run)
-                tell(Progress("embed", done, total, len(run.skips)))
-    _embed_batch(run, plan, batch)
-    tell(Progress("embed", done, total, len(run.skips)))
+    total, done = len(work.refs), 0
+    # The inner guard: on an interrupt the commit comes first, and only then the end of an engine, which may take long.
+    with closing(engine.embed(work)) as batches, _interruptible(run):
+        for batch in batches:
+            for result in batch:
+                done += 1
+                if isinstance(result, Skip):
+                    skip_file(run, plan, result)
+                else:
+                    _add_embedded(run, plan, result)
+            commit_if_due(run)
+            tell(Progress("embed", done, total, len(run.skips)))
 
 
-def _timed_iteration(run: Run, stage: str, items: Iterable[Any]) -> Iterator[Any]:
-    """Iterate and add the time spent waiting for each item to a stage."""
-    iterator = iter(items)
-    while True:
-        with run.timed(stage):
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-        yield item
-
-
-def _embed_batch(run: Run, plan: Plan, batch: Sequence[Decoded]) -> None:
-    """Embed the pictures of a batch that are new to this run; copies share the embedding of the first."""
-    new: dict[bytes, Decoded] = {}
-    for image in batch:
-        if image.content_hash not in run.fresh and image.content_hash not in run.stored:
-            new.setdefault(image.content_hash, image)
-    if new:
-        with run.timed("embed"):
-            embeddings = run.encoder.encode_images(np.stack([image.pixels for image in new.values()]))
-        run.fresh.update((key, row) for key, row in zip(new, embeddings, strict=True) if np.isfinite(row).all())
-    for image in batch:
-        _add_decoded(run, plan, image, is_first=new.get(image.content_hash) is image)
-
-
-def _add_decoded(run: Run, plan: Plan, image: Decoded, is_first: bool) -> None:
-    embedding = run.fresh.get(image.content_hash)
-    if embedding is None and image.content_hash in run.stored:
-        embedding = run.store.snapshot().embeddings("images", [run.stored[image.content_hash]])[0]
+def _add_embedded(run: Run, plan: Plan, image: Embedded) -> None:
+    """Add the row of a picture; copies of a picture share the embedding of the first."""
+    key = image.content_hash
+    is_first = image.embedding is not None and not run.is_known(key) and bool(np.isfinite(image.embedding).all())
+    if is_first:
+        run.fresh[key] = image.embedding
+    embedding = run.fresh.get(key)
+    if embedding is None and key in run.stored:
+        embedding = run.store.snapshot().embeddings("images", [run.stored[key]])[0]
     if embedding is None:
         skip_file(
             run,
@@ -216,7 +194,7 @@ def _add_decoded(run: Run, plan: Plan, image: Decoded, is_first: bool) -> None:
         )
         return
     metadata = {name: getattr(image.metadata, name) for name in image.metadata.__slots__}
-    row = image_row(run, image.ref, image.content_hash, metadata, embedding)
+    row = image_row(run, image.ref, key, metadata, embedding)
     replaced = plan.replaced.pop(place_of(image.ref.root, image.ref.path, image.ref.member), None)
     run.pending.append((row, () if replaced is None else (replaced.id,)))
     if is_first:

@@ -40,6 +40,10 @@ class Run:
     last_commit: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
 
+    def is_known(self, content_hash: bytes) -> bool:
+        """Tell whether these bytes have been embedded in this run."""
+        return content_hash in self.fresh or content_hash in self.stored
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the time inside to a stage."""

@@ -99,6 +99,11 @@ class TorchRuntime:
         return tensor.pin_memory().to(self._device, non_blocking=True) if self._on_cuda else tensor.to(self._device)
 
 
+def cuda_devices() -> tuple[str, ...]:
+    """Return the names of all CUDA devices that torch sees."""
+    return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
