@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clipsearch.decode.frames import Header
+from clipsearch.frames import Header
 from clipsearch.decode.limits import DecodeLimits
 from clipsearch.decode.process import Setup, Worker, WorkerDied, WorkerStartError
 from clipsearch.types import Decoded, ImageMetadata, ImageRef, Skip, SkipReason
