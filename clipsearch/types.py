@@ -125,7 +125,10 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """What a file says of its picture. ``width`` and ``height`` are upright pixels (EXIF orientation applied)."""
+    """What a file says of its picture. ``width`` and ``height`` are upright pixels (EXIF orientation applied).
+
+    ``generated`` is what in the file says that a machine made the picture, or None.
+    """
 
     width: int
     height: int
@@ -135,6 +138,7 @@ class ImageMetadata:
     lens: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    generated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
