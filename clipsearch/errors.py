@@ -15,6 +15,7 @@
     │   ├── FormatVersionError      a newer clipsearch wrote it
     │   └── StorageError            the collection cannot be written: disk full, read-only
     ├── GenerationError             a generator failed; search goes on without it
+    │   └── RejectedError           what was drawn does not show what was asked
     └── MissingExtraError           an optional package is not installed
 
 Every message says what happened, why, and what to do next, in at most three lines. The front door prints it
@@ -96,6 +97,10 @@ class GenerationError(ClipsearchError):
     """A picture could not be made. Searching never raises it: an answer does not depend on a generator."""
 
     exit_code = 1
+
+
+class RejectedError(GenerationError):
+    """A picture was drawn and does not show what was asked."""
 
 
 class MissingExtraError(ClipsearchError):

@@ -4,8 +4,9 @@ Three kinds of mark are known. IPTC's ``DigitalSourceType`` with the value ``tra
 plain text in an XMP packet and in a C2PA manifest alike, in any container. Text chunks that image generators leave in
 PNG files. And the line of settings that some of them write into the EXIF comment of a JPEG or WebP.
 
-A photograph that somebody *edited* with such a tool says ``compositeWithTrainedAlgorithmicMedia`` and stays a photograph,
-unless it is clipsearch's own work. What is not marked is not seen here; a mark can be stripped, and it can be forged.
+A photograph that somebody *edited* with such a tool says ``compositeWithTrainedAlgorithmicMedia`` and stays a
+photograph, unless it is clipsearch's own work. What is not marked is not seen here; a mark can be
+stripped, and it can be forged.
 """
 
 import re

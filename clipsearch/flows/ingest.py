@@ -31,7 +31,8 @@ from clipsearch.flows.captions import CaptionCounts, check_captions, ingest_capt
 from clipsearch.flows.plan import Plan, make_plan, place_of
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
-from clipsearch.flows.run import Run, commit, commit_if_due, image_row, skip_file
+from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file
+from clipsearch.flows.shield import Shield, make_shield
 from clipsearch.scan import Source, open_source
 from clipsearch.store import Store, Writer
 from clipsearch.types import Decoded, Skip, SkipReason
@@ -108,7 +109,8 @@ def ingest(
         run.skips.extend(plan.skips)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
-            _embed(run, plan, pool, batch_size, tell)
+            shield = make_shield(store.path)
+            _embed(run, plan, pool, batch_size, tell, shield)
         run.dropped.extend(plan.gone)
         commit(run)
         texts = CaptionCounts()
@@ -131,7 +133,7 @@ def ingest(
         seconds=time.monotonic() - start,
         stages=dict(run.stages),
         version=manifest.version,
-        notes=(*plan.notes, *texts.notes),
+        notes=(*plan.notes, *shield.notes(), *texts.notes),
     )
 
 
@@ -155,7 +157,9 @@ def _start(
     return Run(writer, encoder, store, source.root, root_id, b"", commit_rows, commit_seconds)
 
 
-def _embed(run: Run, plan: Plan, pool: DecodePool, batch_size: int, tell: Callable[[Progress], None]) -> None:
+def _embed(
+    run: Run, plan: Plan, pool: DecodePool, batch_size: int, tell: Callable[[Progress], None], shield: Shield
+) -> None:
     """Decode ahead of the encoder, embed in batches, commit now and then."""
     if not plan.to_decode:
         return
@@ -167,6 +171,8 @@ def _embed(run: Run, plan: Plan, pool: DecodePool, batch_size: int, tell: Callab
             done += 1
             if isinstance(result, Skip):
                 skip_file(run, plan, result)
+            elif isinstance(result, Decoded) and shield.stops(result):
+                leave_out(run, plan, result.ref)
             elif isinstance(result, Decoded):
                 batch.append(result)
             if len(batch) >= batch_size:

@@ -58,9 +58,7 @@ class Generator(Protocol):
 
     library: str
 
-    def generate(
-        self, prompt: str, n: int, seed: int, options: Options = ..., source: Pixels | None = None
-    ) -> Pixels:
+    def generate(self, prompt: str, n: int, seed: int, options: Options = ..., source: Pixels | None = None) -> Pixels:
         """Draw ``n`` pictures of the prompt with the seeds seed, seed + 1 ...: uint8 (n, height, width, 3) RGB.
 
         Args:

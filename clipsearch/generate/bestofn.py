@@ -77,7 +77,7 @@ _SWAPS = (
 
 
 def swapped(prompt: str, most: int = 8) -> list[str]:
-    """Return the prompt with one attribute exchanged for another of its kind, in turn: what it must not be taken for."""
+    """Return the prompt with one attribute exchanged for another of its kind: what it must not pass for."""
     words = prompt.split()
     made: list[str] = []
     for place, word in enumerate(words):

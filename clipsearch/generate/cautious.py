@@ -51,9 +51,7 @@ class Cautious:
                 else:
                     raise
 
-    def _draw(
-        self, prompt: str, n: int, seed: int, options: Options, source: Pixels | None, singly: bool
-    ) -> Pixels:
+    def _draw(self, prompt: str, n: int, seed: int, options: Options, source: Pixels | None, singly: bool) -> Pixels:
         calls = [(1, seed + i) for i in range(n)] if singly else [(n, seed)]
         drawn = np.concatenate([self.inner.generate(prompt, m, s, options, source) for m, s in calls])
         check_pictures(drawn, n, options)
@@ -72,8 +70,10 @@ def check_pictures(drawn: Pixels, n: int, options: Options) -> None:
             f"The generator gave {drawn.dtype} {drawn.shape} and not uint8 {wanted}.\nChoose another model or size."
         )
     if (np.ptp(drawn.reshape(n, -1, 3), axis=1).max(axis=1) == 0).any():
-        raise UnusablePicture("The model gave a picture of one colour: its numbers went wrong, or it blanks what it "
-                              "refuses.\nTry --dtype fp32, another seed or another prompt.")
+        raise UnusablePicture(
+            "The model gave a picture of one colour: its numbers went wrong, or it blanks what it "
+            "refuses.\nTry --dtype fp32, another seed or another prompt."
+        )
 
 
 def _half(options: Options) -> Options | None:

@@ -1,7 +1,7 @@
 """Any text-to-image pipeline of diffusers, from a folder on this machine. Runs in the worker only.
 
-``DiffusionPipeline`` reads the pipeline's class from ``model_index.json``, so that every pipeline loads that the library
-has; ``AutoPipelineForText2Image`` knows only part of them. Only safetensors are read, no remote code is run and nothing
+``DiffusionPipeline`` reads the pipeline's class from ``model_index.json``, so that every pipeline of the library loads;
+``AutoPipelineForText2Image`` knows only part of them. Only safetensors are read, no remote code is run and nothing
 is downloaded.
 
 Each picture has a random generator of its own, on the CPU: a batch is then equal to single calls, and the noise is the
@@ -55,7 +55,7 @@ class DiffusersGenerator:
                 "Name a folder that save_pretrained wrote, or a model that `clipsearch generate --list` shows."
             )
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise GenerationError(f"This Python's torch {torch.__version__} sees no GPU.\nDraw on the CPU: --device cpu")
+            raise GenerationError(f"torch {torch.__version__} sees no GPU here.\nDraw on the CPU: --device cpu")
         self._device, self._dtype, self._folder = device, dtype, folder
         with _translated(folder):
             self._pipe = _load(folder, _DTYPES[dtype])
@@ -106,7 +106,7 @@ class DiffusersGenerator:
             return self._pipe  # one pipeline does both
         if self._edit is None:
             try:
-                self._edit = diffusers.AutoPipelineForImage2Image.from_pipe(self._pipe)
+                self._edit = diffusers.AutoPipelineForImage2Image.from_pipe(self._pipe)  # pyright: ignore[reportPrivateImportUsage]
             except ValueError:
                 raise InputError(
                     f"{type(self._pipe).__name__} cannot start from a picture.\n"
@@ -121,7 +121,7 @@ def _load(folder: str, dtype: Any) -> Any:
 
     # Called torch_dtype until some release; the helper that resolves the two came with the new name.
     named = "dtype" if hasattr(pipeline_utils, "_resolve_dtype") else "torch_dtype"
-    return diffusers.DiffusionPipeline.from_pretrained(
+    return diffusers.DiffusionPipeline.from_pretrained(  # pyright: ignore[reportPrivateImportUsage]
         folder, local_files_only=True, use_safetensors=True, variant=_variant(folder), **{named: dtype}
     )
 
@@ -153,7 +153,8 @@ def _arguments(pipe: Any, prompt: str, n: int, options: Options, source: Pixels 
     given = {name: value for name, value in wanted.items() if value is not None}
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise InputError(f"{type(pipe).__name__} does not know {', '.join(unknown)}. Leave it out, or take another model.")
+        what = ", ".join(unknown)
+        raise InputError(f"{type(pipe).__name__} does not know {what}. Leave it out, or take another model.")
     for name, value in (("width", options.width), ("height", options.height)):
         if name in known:
             given[name] = value
@@ -181,7 +182,7 @@ def _translated(folder: str) -> Iterator[None]:
     except (RuntimeError, OSError, ValueError, ImportError) as problem:
         raise _own(problem, folder) from problem
     except Exception as problem:  # safetensors raises a class of its own
-        raise GenerationError(f"The pipeline in {folder} failed: {_line(problem)}.\nFetch its weights anew.") from problem
+        raise GenerationError(f"The pipeline in {folder} failed: {_line(problem)}.\nFetch it anew.") from problem
 
 
 def _own(problem: Exception, folder: str) -> Exception:

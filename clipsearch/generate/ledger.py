@@ -1,7 +1,7 @@
 """The ledger: what was generated, by what, of what, one JSON object a line; only ever appended to.
 
 Pictures may be removed and re-encoded; the ledger stays, so that a copy is recognised wherever it turns up. Prompts
-are in it: it is its owner's only. A line that a crash cut short is passed over, and the next one begins on its own line.
+are in it: it is its owner's only. A line that a crash cut short is passed over, and the next one begins afresh.
 """
 
 import base64

@@ -87,9 +87,7 @@ class GeneratorProcess:
         """Tell whether the process runs."""
         return self._process.poll() is None
 
-    def ask(
-        self, prompt: str, n: int, seed: int, options: Options, source: Pixels | None, seconds: float
-    ) -> Drawn:
+    def ask(self, prompt: str, n: int, seed: int, options: Options, source: Pixels | None, seconds: float) -> Drawn:
         """Draw; the process is of no use any more where this raises WorkerEnded.
 
         Raises:

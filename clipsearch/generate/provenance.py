@@ -11,6 +11,7 @@ A plain re-encode strips all of it. That is what the ledger is for, which also k
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,6 +114,11 @@ def _texts(origin: Origin, with_prompt: bool) -> dict[str, str]:
 def prompt_digest(prompt: str) -> str:
     """Return the SHA-256 of a prompt, in hex."""
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def seen(pixels: Pixels, preprocess: Callable[[Image.Image], Pixels]) -> Pixels:
+    """Return a picture (H, W, 3) as an encoder's preprocessing makes it: (S, S, 3)."""
+    return preprocess(Image.fromarray(pixels))
 
 
 def look(pixels: Pixels) -> bytes:

@@ -88,9 +88,7 @@ class GeneratorService:
         finally:
             self._turn.release()
 
-    def _ask(
-        self, prompt: str, n: int, seed: int, options: Options, source: Pixels | None, seconds: float
-    ) -> Drawn:
+    def _ask(self, prompt: str, n: int, seed: int, options: Options, source: Pixels | None, seconds: float) -> Drawn:
         try:
             if self._closed:
                 raise GenerationError("The generator was closed. Make another one.")

@@ -59,13 +59,12 @@ def _load(setup: frames.Header) -> Cautious:
     return Cautious(family(setup["folder"], device=setup["device"], dtype=setup["dtype"]))
 
 
-def _draw(generator: Cautious, header: frames.Header, body: bytearray) -> tuple[frames.Header, memoryview]:
+def _draw(generator: Cautious, header: frames.Header, body: bytearray) -> tuple[frames.Header, bytes]:
     options = Options(**header["options"])
     shape = header.get("source")
     source = None if shape is None else np.frombuffer(body, np.uint8).reshape(shape)
     drawn = generator.generate(header["prompt"], header["n"], header["seed"], options, source)
-    drawn = np.ascontiguousarray(drawn)
-    return {"shape": drawn.shape, "done": generator.done}, memoryview(drawn.reshape(-1))
+    return {"shape": drawn.shape, "done": generator.done}, drawn.tobytes()
 
 
 if __name__ == "__main__":
