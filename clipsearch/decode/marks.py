@@ -28,7 +28,10 @@ OWN = b"clipsearch:generator"
 def read_mark(data: bytes) -> str | None:
     """Return what in a file says that its picture was generated; None where nothing does."""
     if data.startswith(_PNG):
-        for name, text in _png_texts(data):
+        texts = list(_png_texts(data))
+        if any(name == OWN for name, _ in texts):
+            return "clipsearch generated it"
+        for name, text in texts:
             if (found := _text_mark(name, text)) is not None:
                 return found
     ends = (data,) if len(data) <= 2 * _ENDS else (data[:_ENDS], data[-_ENDS:])
@@ -41,8 +44,6 @@ def read_mark(data: bytes) -> str | None:
 
 
 def _text_mark(name: bytes, text: bytes) -> str | None:
-    if name == OWN:
-        return "clipsearch generated it"
     if _SOURCE_TYPE in text:
         return "its DigitalSourceType is trainedAlgorithmicMedia"
     settings = name == b"parameters" and all(word in text for word in _SETTINGS)

@@ -126,9 +126,9 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         **_row(key, wish, chosen, identity, choice, drawn.done),
         "seed": seed,
         "seconds": seconds,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "look": look_field(look(shown[choice.picked])),
     }
+    if not choice.rejected:  # what is thrown away need not be recognised
+        row |= {"sha256": hashlib.sha256(data).hexdigest(), "look": look_field(look(shown[choice.picked]))}
     path, notes = _keep(folder, row, data, choice.rejected)
     if choice.rejected:
         raise _rejection(row)

@@ -1,9 +1,9 @@
 """The folder of generated pictures: what was made once is not made again.
 
 A picture's file is named by the digest of everything that decides its pixels, so a changed prompt, seed, option,
-weights or library is another file. A file counts only if its bytes have the digest that the ledger says:
-a damaged one is made again. Files are written beside their place, synced and renamed. The oldest go when the folder grows beyond its cap;
-their ledger rows stay.
+weights or library is another file. A file counts only if its bytes have the digest that the ledger says: a damaged one
+is made again. Files are written beside their place, synced and renamed. The oldest go when the folder grows beyond its
+cap; their ledger rows stay.
 """
 
 import hashlib

@@ -53,9 +53,11 @@ class Cautious:
 
     def _draw(self, prompt: str, n: int, seed: int, options: Options, source: Pixels | None, singly: bool) -> Pixels:
         calls = [(1, seed + i) for i in range(n)] if singly else [(n, seed)]
-        drawn = np.concatenate([self.inner.generate(prompt, m, s, options, source) for m, s in calls])
-        check_pictures(drawn, n, options)
-        return drawn
+        parts = []
+        for m, first in calls:
+            parts.append(self.inner.generate(prompt, m, first, options, source))
+            check_pictures(parts[-1], m, options)  # before it is copied: it may be of any size
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def check_pictures(drawn: Pixels, n: int, options: Options) -> None:

@@ -149,7 +149,7 @@ class GeneratorProcess:
 
     def _overdue(self, seconds: float) -> WorkerEnded:
         return WorkerEnded(
-            f"Nothing was drawn within {seconds:g} s, so the generator was stopped.\n"
+            f"Nothing was drawn within {round(seconds, 1):g} s, so the generator was stopped.\n"
             "Give it more time, fewer steps or a smaller size."
         )
 

@@ -87,7 +87,7 @@ def xmp_packet(origin: Origin, with_prompt: bool = False) -> str:
     }
     if with_prompt:
         properties["Iptc4xmpExt:AIPromptInformation"] = origin.prompt
-    lines = [f"   <{name}>{_escaped(value)}</{name}>" for name, value in properties.items()]
+    lines = [f"   <{name}>{_escaped(value)}</{name}>" for name, value in properties.items() if value]
     return _XMP.format(properties="\n".join(lines))
 
 
@@ -108,7 +108,7 @@ def _texts(origin: Origin, with_prompt: bool) -> dict[str, str]:
         texts["clipsearch:parent"] = origin.parent
     if with_prompt:
         texts["clipsearch:prompt"] = origin.prompt
-    return {name: value.encode("utf-8", "replace").decode() for name, value in texts.items()}
+    return {name: value.encode("utf-8", "replace").decode() for name, value in texts.items() if value}
 
 
 def prompt_digest(prompt: str) -> str:
