@@ -429,11 +429,12 @@ class Collection:
             mode: "off", "offer" (which draws nothing), "auto": on the verdict ``none`` only, or "always".
             options: those of ``generate``.
         """
-        from clipsearch.flows.fill import decide, filled
+        from clipsearch.flows.fill import check_breaker, decide, filled
 
         if decide(mode, result.verdict, result.target) != "draw":
             return result
         try:
+            check_breaker(self.path)
             return filled(result, [self.generate(prompt, **options)])
         except Exception as problem:  # of any kind: an answer does not fail because a generator does
             return filled(result, (), (str(problem) or type(problem).__name__,))

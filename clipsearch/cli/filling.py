@@ -74,13 +74,14 @@ def fill(
     """
     if mode in ("off", "offer"):
         return []
-    from clipsearch.flows.fill import decide
+    from clipsearch.flows.fill import check_breaker, decide
 
     if decide(mode, result.verdict, result.target, bool(_words(asked))) != "draw":
         return []
     images: list[GeneratedImage] = []
     why = None
     try:
+        check_breaker(collection.path)
         images.append(collection.generate(_words(asked), model=model))
     except Exception as problem:  # of any kind: a search does not fail because a generator does
         why = str(problem) or type(problem).__name__

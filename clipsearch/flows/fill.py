@@ -153,7 +153,20 @@ def filled(result: SearchResult, images: Sequence[GeneratedImage], notes: Sequen
 
 def make_service(place: str, chosen: Chosen) -> GeneratorService:
     """Return what runs a generator; its failures are remembered beside the collection's generated pictures."""
-    return GeneratorService(chosen.setup, Breaker(f"{GeneratedFolder(place).path}/breaker.json"))
+    return GeneratorService(chosen.setup, _breaker(place))
+
+
+def check_breaker(place: str) -> None:
+    """Refuse to fill where drawing failed several times just now; who asks directly may always try.
+
+    Raises:
+        GenerationError: it is to wait.
+    """
+    _breaker(place).check()
+
+
+def _breaker(place: str) -> Breaker:
+    return Breaker(f"{GeneratedFolder(place).path}/breaker.json")
 
 
 def read_source(like: Any, options: Options) -> tuple[Pixels, Options]:

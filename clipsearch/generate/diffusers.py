@@ -4,8 +4,10 @@
 ``AutoPipelineForText2Image`` knows only part of them. Only safetensors are read, no remote code is run and nothing
 is downloaded.
 
-Each picture has a random generator of its own, on the CPU: a batch is then equal to single calls, and the noise is the
-same on every device. Pictures come out as floats, so that NaN is seen before it is rounded to black.
+Each picture has a random generator of its own, on the CPU: it then gets the same noise in any batch and on every
+device. On a CPU pictures are drawn one at a time: a batch saves no time there, takes more memory, and rounds otherwise
+than a single picture does, by a grey level here and there. Pictures come out as floats, so that NaN is seen before it
+is rounded to black.
 """
 
 import inspect
@@ -72,6 +74,8 @@ class DiffusersGenerator:
         source: Pixels | None = None,
     ) -> Pixels:
         """Draw ``n`` pictures: uint8 (n, height, width, 3)."""
+        if n > 1 and self._device == "cpu":
+            return np.concatenate([self.generate(prompt, 1, seed + i, options, source) for i in range(n)])
         pipe = self._pipe if source is None else self._editor()
         given = _arguments(pipe, prompt, n, options, source)
         given["generator"] = [torch.Generator("cpu").manual_seed(seed + i) for i in range(n)]
