@@ -14,6 +14,7 @@ from clipsearch.generate.base import Generator, Options, OutOfMemory, UnusablePi
 from clipsearch.types import Pixels
 
 _SMALLEST = 256
+_LASTING = ("float32", "offloaded")  # the generator stays so, which the next request must tell too
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Cautious:
         Raises:
             GenerationError: nothing helped.
         """
-        self.done = []
+        self.done = [step for step in self.done if step in _LASTING]
         singly = False
         while True:
             try:

@@ -16,6 +16,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from clipsearch.generate.base import Options, OutOfMemory, Refused, UnusablePict
 from clipsearch.types import Pixels
 
 try:
-    import diffusers
     import torch
+
+    diffusers: Any = import_module("diffusers")  # Any: an extra, which a type checker need not find
 except ImportError as _problem:  # raised where the worker or a test loads this family, never on import of the room
     raise MissingExtraError(
         f"Drawing with a diffusion pipeline needs a package that this Python lacks: {_problem}.\n"
@@ -110,7 +112,7 @@ class DiffusersGenerator:
             return self._pipe  # one pipeline does both
         if self._edit is None:
             try:
-                self._edit = diffusers.AutoPipelineForImage2Image.from_pipe(self._pipe)  # pyright: ignore[reportPrivateImportUsage]
+                self._edit = diffusers.AutoPipelineForImage2Image.from_pipe(self._pipe)
             except ValueError:
                 raise InputError(
                     f"{type(self._pipe).__name__} cannot start from a picture.\n"
@@ -121,18 +123,17 @@ class DiffusersGenerator:
 
 
 def _load(folder: str, dtype: Any) -> Any:
-    from diffusers.pipelines import pipeline_utils
-
     # Called torch_dtype until some release; the helper that resolves the two came with the new name.
-    named = "dtype" if hasattr(pipeline_utils, "_resolve_dtype") else "torch_dtype"
-    return diffusers.DiffusionPipeline.from_pretrained(  # pyright: ignore[reportPrivateImportUsage]
+    named = "dtype" if hasattr(import_module("diffusers.pipelines.pipeline_utils"), "_resolve_dtype") else "torch_dtype"
+    return diffusers.DiffusionPipeline.from_pretrained(
         folder, local_files_only=True, use_safetensors=True, variant=_variant(folder), **{named: dtype}
     )
 
 
 def _variant(folder: str) -> str | None:
     """Return "fp16" where only such weights were fetched."""
-    names = [name for _, _, files in os.walk(folder) for name in files if name.endswith(".safetensors")]
+    parts = [place for place, _, _ in os.walk(folder) if place != folder]  # above them lie whole checkpoints of others
+    names = [name for place in parts for name in os.listdir(place) if name.endswith(".safetensors")]
     halves = [name for name in names if ".fp16." in name]
     return "fp16" if halves and len(halves) == len(names) else None
 

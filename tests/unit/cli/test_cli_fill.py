@@ -83,8 +83,16 @@ def test_auto_draws_on_none_only(cli, answers, verdict):
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-@pytest.mark.parametrize("form", [(), ("-f",), ("-0",), ("--all",), ("--all", "-f")])
-@pytest.mark.parametrize("failure", [None, GenerationError("it broke"), OSError("no disk"), RuntimeError()])
+@pytest.mark.parametrize(
+    ("form", "failure"),
+    [
+        ((), None),
+        (("-f",), GenerationError("it broke")),
+        (("-0",), None),
+        (("--all",), OSError("no disk")),
+        (("--all", "-f"), RuntimeError()),
+    ],
+)
 def test_stdout_and_exit_code_are_those_of_the_answer_alone(cli, answers, verdict, form, failure):
     say(answers, str(verdict))
     plain = cli("search", "dog", "--fill", "off", *form)

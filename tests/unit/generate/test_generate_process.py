@@ -79,6 +79,7 @@ def test_short_memory_is_answered_with_less_and_told(service):
 
 def test_numbers_that_went_wrong_are_tried_once_in_float32(service):
     assert service.draw("nan-until-fp32", 1, 0, SMALL, seconds=60).done == ("float32",)
+    assert service.draw("a red ball", 1, 0, SMALL, seconds=60).done == ("float32",), "it has stayed so"
 
 
 def test_a_source_shrinks_with_the_picture_where_memory_is_short(service):
