@@ -24,11 +24,13 @@ if TYPE_CHECKING:
         DataError,
         FilterSyntaxError,
         FormatVersionError,
+        GenerationError,
         InputError,
         LockedError,
         ManifestMismatchError,
         MissingExtraError,
         QueryImageError,
+        RejectedError,
         SourceNotFoundError,
         StorageError,
         UnknownNameError,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
-    from clipsearch.types import Hit, SearchResult, Skip, SkipReason, Verdict
+    from clipsearch.types import GeneratedImage, Hit, SearchResult, Skip, SkipReason, Verdict
 
 _HOMES = {
     "clipsearch.collection": ("Collection", "CollectionStatus", "create", "open"),
@@ -50,11 +52,13 @@ _HOMES = {
         "DataError",
         "FilterSyntaxError",
         "FormatVersionError",
+        "GenerationError",
         "InputError",
         "LockedError",
         "ManifestMismatchError",
         "MissingExtraError",
         "QueryImageError",
+        "RejectedError",
         "SourceNotFoundError",
         "StorageError",
         "UnknownNameError",
@@ -65,7 +69,7 @@ _HOMES = {
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
     "clipsearch.flows.query": ("Weighted",),
-    "clipsearch.types": ("Hit", "SearchResult", "Skip", "SkipReason", "Verdict"),
+    "clipsearch.types": ("GeneratedImage", "Hit", "SearchResult", "Skip", "SkipReason", "Verdict"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -81,6 +85,8 @@ __all__ = [
     "EvaluationReport",
     "FilterSyntaxError",
     "FormatVersionError",
+    "GeneratedImage",
+    "GenerationError",
     "Hit",
     "IndexReport",
     "InputError",
@@ -89,6 +95,7 @@ __all__ = [
     "MissingExtraError",
     "Progress",
     "QueryImageError",
+    "RejectedError",
     "SearchResult",
     "Skip",
     "SkipReason",

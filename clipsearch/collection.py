@@ -30,14 +30,16 @@ from clipsearch.flows.verdicts import FILTERED
 from clipsearch.flows.view import View, read_index_pointer
 from clipsearch.registry import suggest
 from clipsearch.store import Store
-from clipsearch.types import SearchResult
+from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import EvaluationReport
+    from clipsearch.flows.generators import Chosen
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
+    from clipsearch.generate.service import GeneratorService
 
 PathLike = str | os.PathLike[str]
 OneImage = PathLike | bytes | BinaryIO
@@ -133,6 +135,7 @@ class Collection:
         self._store = store
         self._how = _How(runtime=runtime, device=device, precision=precision)
         self._encoder: Encoder | None = None
+        self._drawers: dict[Any, GeneratorService] = {}  # Any: Setup, of a room that a search does without
         self._lock = threading.RLock()  # held while something is loaded, never while something is searched
         self._view: View | None = View(store.snapshot())
         self.model = str(self._view.snapshot.manifest.encoder["name"])
@@ -348,6 +351,109 @@ class Collection:
         )
         return results if many else results[0]
 
+    def generate(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        best_of: int | None = None,
+        seed: int = 0,
+        width: int | None = None,
+        height: int | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        like: OneImage | None = None,
+        strength: float | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        with_prompt: bool = False,
+        seconds: float = 300.0,
+    ) -> GeneratedImage:
+        """Draw a picture and keep it in the collection's folder ``generated/``; it never becomes a hit.
+
+        What was drawn before with the same arguments, weights and libraries is not drawn again. The model runs in a
+        process of its own, which stays for the next call until ``close``.
+
+        Args:
+            prompt: what to draw.
+            model: name of a generator, or "local-dir:FOLDER"; None takes the best one on this machine.
+            best_of: pictures drawn, of which the encoder keeps the best; None takes 4 on a GPU, 2 on a CPU.
+            seed: of the first; the others have the next ones.
+            width: pixels, a multiple of 8; None takes what the model draws best.
+            height: likewise.
+            steps: denoising steps; None leaves them to the model.
+            guidance_scale: how strictly to follow the prompt; None leaves it to the model.
+            negative_prompt: what not to draw.
+            like: picture to start from.
+            strength: how far to go from it, above 0 to 1.
+            device: "auto", "cpu", "cuda", "cuda:1".
+            dtype: numbers to draw in: "auto", "fp32", "bf16" or "fp16".
+            with_prompt: write the prompt itself into the file, not only its digest.
+            seconds: time that it may take, loading included; then the process is killed.
+
+        Raises:
+            InputError: the arguments make no sense.
+            WeightsNotFoundError: there is no generator of that name, or none at all, on this machine.
+            GenerationError: nothing was drawn; RejectedError: what was drawn does not show the prompt.
+        """
+        from clipsearch.errors import WeightsNotFoundError
+        from clipsearch.flows.fill import Wish, draw, read_source
+        from clipsearch.flows.generators import choose_generator
+        from clipsearch.generate.base import Options
+
+        chosen = choose_generator(self.path, model, device, dtype)
+        if chosen is None:
+            raise WeightsNotFoundError(
+                "No generator is on this machine, so nothing can be drawn.\n"
+                "To see which there are and how to get one: clipsearch generate --list"
+            )
+        card = chosen.card
+        options = Options(
+            width=width or card.width,
+            height=height or card.height,
+            steps=card.steps if steps is None else steps,
+            guidance_scale=card.guidance_scale if guidance_scale is None else guidance_scale,
+            negative_prompt=negative_prompt,
+            strength=strength,
+        )
+        source = None
+        if like is not None:
+            source, options = read_source(like, options)
+        wish = Wish(prompt, best_of or chosen.tries, seed, options, source, with_prompt, seconds)
+        return draw(self.path, self.encoder, chosen, self._drawer(chosen), wish)
+
+    def _drawer(self, chosen: "Chosen") -> "GeneratorService":
+        """Return what runs a generator; the same one as before, as long as it is the same generator."""
+        from clipsearch.flows.fill import make_service
+
+        self._current()
+        with self._lock:
+            if chosen.setup not in self._drawers:
+                self._drawers[chosen.setup] = make_service(self.path, chosen)
+            return self._drawers[chosen.setup]
+
+    def fill(self, result: SearchResult, prompt: str, mode: str = "auto", **options: Any) -> SearchResult:
+        """Return an answer with a generated picture in its field ``generated``, where ``mode`` and verdict ask for one.
+
+        Never fails because of the generator: why there is no picture stands in ``notes``.
+
+        Args:
+            result: an answer of ``search``.
+            prompt: what to draw.
+            mode: "off", "offer" (which draws nothing), "auto": on the verdict ``none`` only, or "always".
+            options: those of ``generate``.
+        """
+        from clipsearch.flows.fill import check_breaker, decide, filled
+
+        if decide(mode, result.verdict, result.target) != "draw":
+            return result
+        try:
+            check_breaker(self.path)
+            return filled(result, [self.generate(prompt, **options)])
+        except Exception as problem:  # of any kind: an answer does not fail because a generator does
+            return filled(result, (), (str(problem) or type(problem).__name__,))
+
     def columns(self) -> "list[ColumnInfo]":
         """Return the columns that ``where`` may name: type, rows that have a value, an example."""
         from clipsearch.flows.tables import columns
@@ -417,6 +523,9 @@ class Collection:
         """Let go of everything. Searches under way finish; later calls raise InputError. May be called twice."""
         self._view = None
         self._encoder = None
+        drawers, self._drawers = self._drawers, {}
+        for drawer in drawers.values():
+            drawer.close()
 
     def __enter__(self) -> "Collection":
         self._current()
@@ -460,6 +569,7 @@ _ALIVE: "weakref.WeakSet[Collection]" = weakref.WeakSet()
 def _renew_locks() -> None:
     for collection in list(_ALIVE):
         collection._lock = threading.RLock()
+        collection._drawers = {}  # the processes are the parent's
         collection._store = Store(collection.path)  # it has a lock of its own
 
 

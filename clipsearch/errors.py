@@ -14,6 +14,8 @@
     │   ├── CorruptShardError       a file of the collection is damaged
     │   ├── FormatVersionError      a newer clipsearch wrote it
     │   └── StorageError            the collection cannot be written: disk full, read-only
+    ├── GenerationError             a generator failed; search goes on without it
+    │   └── RejectedError           what was drawn does not show what was asked
     └── MissingExtraError           an optional package is not installed
 
 Every message says what happened, why, and what to do next, in at most three lines. The front door prints it
@@ -89,6 +91,16 @@ class StorageError(DataError):
     """The collection cannot be written: the disk is full, read-only or broken. What was committed is kept."""
 
     exit_code = 1
+
+
+class GenerationError(ClipsearchError):
+    """A picture could not be made. Searching never raises it: an answer does not depend on a generator."""
+
+    exit_code = 1
+
+
+class RejectedError(GenerationError):
+    """A picture was drawn and does not show what was asked."""
 
 
 class MissingExtraError(ClipsearchError):

@@ -125,7 +125,10 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """What a file says of its picture. ``width`` and ``height`` are upright pixels (EXIF orientation applied)."""
+    """What a file says of its picture. ``width`` and ``height`` are upright pixels (EXIF orientation applied).
+
+    ``generated`` is what in the file says that a machine made the picture, or None.
+    """
 
     width: int
     height: int
@@ -135,6 +138,7 @@ class ImageMetadata:
     lens: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    generated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,45 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratedImage:
+    """A picture that a model drew. Never a hit: it has no row, no rank, and no score that compares with a hit's.
+
+    Attributes:
+        path: where it lies, ending in ``.generated.png``; None where it could not be kept.
+        prompt: what was asked for.
+        seed: of this picture.
+        generator: name of the model.
+        licence: of the model's weights.
+        weights: digest of the weights, or "" for a generator without.
+        sha256: of the PNG, in hex.
+        parent: SHA-256 (hex) of the picture that it was made of, or None.
+        tried: pictures drawn, of which this is the best.
+        fit: log-probability of the prompt against contrasting captions, at most 0; only to rank attempts.
+        p_value: chance that a picture with nothing of the prompt fits as well.
+        cached: whether it was drawn by an earlier request.
+        seconds: that drawing took, loading included.
+        notes: sentences a person should read.
+        png: the file, which says of itself that it is generated.
+    """
+
+    path: str | None
+    prompt: str
+    seed: int
+    generator: str
+    licence: str
+    weights: str
+    sha256: str
+    parent: str | None
+    tried: int
+    fit: float
+    p_value: float
+    cached: bool
+    seconds: float
+    notes: tuple[str, ...] = ()
+    png: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult(Sequence[Hit]):
     """The answer to one query: hits, best first, and how sure it is.
 
@@ -191,6 +234,7 @@ class SearchResult(Sequence[Hit]):
         levels: what the verdicts stand for: the share of queries without an answer that get ``match``, and of
             queries with one that get ``none``, at most; empty when uncalibrated.
         why: why the answer is uncalibrated, or None.
+        generated: pictures that were drawn because nothing matched; not among the hits.
         target: "image" or "text".
         notes: sentences a person should read, such as a language that the model does not cover.
     """
@@ -204,6 +248,7 @@ class SearchResult(Sequence[Hit]):
     notes: tuple[str, ...] = ()
     levels: Mapping[str, float] = field(default_factory=dict)
     why: str | None = None
+    generated: tuple[GeneratedImage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

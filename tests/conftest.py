@@ -1,5 +1,6 @@
 """Shared fixtures: where outside data lies, a tiny picture folder, a small collection with the hashing encoder."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -23,3 +24,13 @@ def photos(tmp_path: Path) -> Path:
     for seed, (name, colour) in enumerate(COLOURS.items()):
         make_photo(folder / f"{name}.png", colour, seed)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real diffusers pipeline with random weights, saved to disk."""
+    if importlib.util.find_spec("diffusers") is None:
+        pytest.skip("diffusers is not installed: pip install 'clipsearch[diffusers]'")
+    import tiny_pipeline
+
+    return tiny_pipeline.save(tmp_path_factory.mktemp("tiny") / "pipeline")

@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
     "models": ("clipsearch.cli.models:command", "List the models, locate or download one."),
     "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval on pictures and captions."),
+    "generate": ("clipsearch.cli.generate:command", "Draw a picture of words; it never becomes a hit."),
+    "generated": ("clipsearch.cli.generated:command", "List, show or remove generated pictures."),
     "completion": ("clipsearch.cli.completion:command", "Print a shell's completion script."),
 }
 INTERRUPTED, PIPE_CLOSED = 130, 141

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from clipsearch.decode import DecodePool, DecodeRequest
 from clipsearch.embed.preprocess import Preprocess
 from clipsearch.errors import InputError
+from clipsearch.present.generated import BADGE
 from clipsearch.present.thumbnail import Thumbnail
-from clipsearch.types import Decoded, Hit, ImageRef, Pixels, SearchResult
+from clipsearch.types import Decoded, GeneratedImage, Hit, ImageRef, Pixels, SearchResult
 
 if TYPE_CHECKING:
     from clipsearch import Skip
@@ -40,6 +41,19 @@ def _thumbnail(hit: Hit, ref: "ImageRef | str", decoded: "Iterator[object]") -> 
         return Thumbnail(title, name, _unpadded(answer))
     skip: Skip = answer  # pyright: ignore[reportAssignmentType]
     return Thumbnail(title, name, reason=f"{str(skip.reason).replace('_', ' ')}: {skip.detail}".rstrip(": "))
+
+
+def generated_thumbnail(image: GeneratedImage) -> Thumbnail:
+    """Return a generated picture as a small picture with a badge, and without rank or score."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(image.png), formats=["PNG"]) as picture:
+        picture.thumbnail((SIZE, SIZE))
+        pixels = np.asarray(picture.convert("RGB"))
+    return Thumbnail(f"{BADGE} by {image.generator}", os.path.basename(image.path or ""), pixels, badge=BADGE)
 
 
 def _unpadded(image: Decoded) -> Pixels:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from clipsearch.cli import options
+from clipsearch.cli import filling, options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
-    from clipsearch import Collection, SearchResult
+    from clipsearch import Collection, GeneratedImage, SearchResult
     from clipsearch.cli.query import Asked
 
 NOTHING_FOUND = 1
@@ -76,6 +76,7 @@ NOTHING_FOUND = 1
     help="Write a page of the pictures, rank, score and name under each.",
 )
 @click.option("--force", "overwrite", is_flag=True, help="Write OUT.png over a file that is no contact sheet.")
+@filling.fill_options
 @options.encoder
 @options.common
 def command(
@@ -98,6 +99,8 @@ def command(
     preview: bool,
     contact_sheet: str | None,
     overwrite: bool,
+    fill: str,
+    fill_model: str | None,
     how: dict[str, str],
 ) -> int:
     """Search a collection with words, a picture, or both.
@@ -124,11 +127,15 @@ def command(
         console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
             console.note(f"note: {note}")
-        _say_verdict(console, collection, result, _label(asked, plus, minus), show_all, where)
+        more = filling.offer(console, collection, result, asked, fill, fill_model)
+        _say_verdict(console, collection, result, _label(asked, plus, minus), show_all, where, more)
         shown = result if show_all or result.verdict != "none" else _emptied(result)
         if preview or contact_sheet is not None:
             _show_pictures(console, shown, _label(asked, plus, minus), preview, contact_sheet)
         _emit(console, collection, shown, form, (asked, plus, minus))
+        drawn = filling.fill(console, collection, result, asked, fill, fill_model, form == "json")
+        if drawn and contact_sheet is not None:
+            _show_pictures(console, shown, _label(asked, plus, minus), False, contact_sheet, drawn)
     return 0 if len(result) and result.verdict != "none" else NOTHING_FOUND
 
 
@@ -202,6 +209,7 @@ def _say_verdict(
     asked: str,
     show_all: bool,
     where: str | None,
+    more: str = "",
 ) -> None:
     """Say on stderr what a person should know of an answer; a match speaks for itself."""
     if not len(result):
@@ -209,7 +217,7 @@ def _say_verdict(
     elif result.verdict == "none":
         what = "captions" if result.target == "text" else "pictures"
         rest = f"These are the nearest {what}." if show_all else "--all shows the nearest."
-        console.note(f"nothing in {collection.name} matches {asked!r}. {rest}")
+        console.note(f"nothing in {collection.name} matches {asked!r}. {rest}{more}")
     elif result.verdict == "weak":
         console.note(f"note: weak: queries that match nothing here often score as high (p = {result.p_value:.2g}).")
     elif result.verdict == "match":
@@ -284,15 +292,22 @@ def _check_sheet(path: str, overwrite: bool) -> None:
             )
 
 
-def _show_pictures(console: Console, result: "SearchResult", heading: str, preview: bool, sheet: str | None) -> None:
+def _show_pictures(
+    console: Console,
+    result: "SearchResult",
+    heading: str,
+    preview: bool,
+    sheet: str | None,
+    drawn: "Sequence[GeneratedImage]" = (),
+) -> None:
     from clipsearch.cli import pictures
 
     if preview and not console.colour(sys.stdout):
         console.note("note: --preview needs a terminal with colours.")
         preview = False
-    if not len(result) or not (preview or sheet):
+    if not (len(result) or drawn) or not (preview or sheet):
         return
-    thumbnails = pictures.thumbnails(result)
+    thumbnails = [*pictures.thumbnails(result), *map(pictures.generated_thumbnail, drawn)]
     if sheet is not None:
         pictures.write_sheet(sheet, thumbnails, heading)
         console.note(f"contact sheet: {sheet}")

@@ -17,12 +17,14 @@ This runs inside a worker that can be killed (``worker.py``): no decoder can be 
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from clipsearch.decode.limits import DecodeFailure, DecodeLimits
+from clipsearch.decode.marks import read_mark
 from clipsearch.decode.metadata import read_exif, read_orientation
 from clipsearch.decode.modes import to_rgb
 from clipsearch.decode.sniff import ALLOWED, allowed_format, count_scans, is_cut_tiff, unsupported_format, webp_size
@@ -69,7 +71,8 @@ def decode_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they tell of odd metadata; what matters raises
             with open_image(data, limits) as image:
-                return _read(image, preprocess, target)
+                metadata, pixels = _read(image, preprocess, target)
+            return replace(metadata, generated=read_mark(data)), pixels
     except DecodeFailure:
         raise
     except MemoryError:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from clipsearch.decode import frames
+from clipsearch import frames
 from clipsearch.decode.limits import DecodeLimits
 from clipsearch.errors import ClipsearchError
 from clipsearch.types import SkipReason

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from clipsearch.decode import frames
+from clipsearch import frames
 from clipsearch.decode.image import decode_image
 from clipsearch.decode.limits import DecodeFailure, DecodeLimits
 from clipsearch.decode.read import hash_bytes, read_bytes

@@ -21,9 +21,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clipsearch.decode.frames import Header
 from clipsearch.decode.limits import DecodeLimits
 from clipsearch.decode.process import Setup, Worker, WorkerDied, WorkerStartError
+from clipsearch.frames import Header
 from clipsearch.types import Decoded, ImageMetadata, ImageRef, Skip, SkipReason
 
 _MOST_WORKERS = 32

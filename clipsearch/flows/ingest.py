@@ -32,7 +32,8 @@ from clipsearch.flows.engines.local import LocalEngine
 from clipsearch.flows.plan import Plan, make_plan, place_of
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
-from clipsearch.flows.run import Run, commit, commit_if_due, image_row, skip_file
+from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file
+from clipsearch.flows.shield import Shield, make_shield
 from clipsearch.scan import Source, open_source
 from clipsearch.store import Store, Writer
 from clipsearch.types import Skip, SkipReason
@@ -111,8 +112,9 @@ def ingest(
         run.skips.extend(plan.skips)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
-            work = Work(plan.to_decode, pool, batch_size, run.is_known, run.timed)
-            _embed(run, plan, engine or LocalEngine(encoder), work, tell)
+            shield = make_shield(store.path)
+            work = Work(plan.to_decode, pool, batch_size, run.is_known, run.timed, looks=shield.wants_looks)
+            _embed(run, plan, engine or LocalEngine(encoder), work, tell, shield)
         run.dropped.extend(plan.gone)
         commit(run)
         texts = CaptionCounts()
@@ -135,7 +137,7 @@ def ingest(
         seconds=time.monotonic() - start,
         stages=dict(run.stages),
         version=manifest.version,
-        notes=(*plan.notes, *texts.notes),
+        notes=(*plan.notes, *shield.notes(), *texts.notes),
     )
 
 
@@ -159,7 +161,7 @@ def _start(
     return Run(writer, encoder, store, source.root, root_id, b"", commit_rows, commit_seconds)
 
 
-def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Progress], None]) -> None:
+def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Progress], None], shield: Shield) -> None:
     """Take over what the engine has embedded, commit now and then."""
     if not work.refs:
         return
@@ -171,6 +173,8 @@ def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Pro
                 done += 1
                 if isinstance(result, Skip):
                     skip_file(run, plan, result)
+                elif shield.stops(result):
+                    leave_out(run, plan, result.ref)
                 else:
                     _add_embedded(run, plan, result)
             commit_if_due(run)

@@ -63,6 +63,14 @@ def skip_file(run: Run, plan: Plan, skip: Skip) -> None:
             run.dropped.append(row.id)
 
 
+def leave_out(run: Run, plan: Plan, ref: ImageRef) -> None:
+    """Count a picture as ignored that is none of the collection's; the row of its former content goes."""
+    plan.ignored += 1
+    row = plan.replaced.pop(place_of(run.source_root, ref.path, ref.member), None)
+    if row is not None:
+        run.dropped.append(row.id)
+
+
 def image_row(run: Run, ref: ImageRef, content_hash: bytes, metadata: Mapping[str, Any], embedding: Any) -> ImageRow:
     """Make the row of a picture; ``metadata`` holds the fields of ``ImageMetadata``."""
     return ImageRow(

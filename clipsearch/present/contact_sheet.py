@@ -18,6 +18,7 @@ TILE = 220  # pixels, the longer side of a picture
 _GAP, _LINE = 16, 18
 _CELL = TILE + 2 * _LINE + 6
 _INK, _PALE, _GREY, _WHITE = (30, 30, 30), (120, 120, 120), (222, 222, 222), (255, 255, 255)
+_ALARM = (176, 0, 32)
 _MARK = ("Software", "clipsearch")
 
 
@@ -66,8 +67,17 @@ def _draw_cell(
         picture = Image.fromarray(thumbnail.pixels)
         picture.thumbnail((TILE, TILE))
         page.paste(picture, (x + (TILE - picture.width) // 2, y + (TILE - picture.height) // 2))
+    if thumbnail.badge:
+        _draw_badge(draw, thumbnail.badge, corner, font)
     draw.text((x, y + TILE + 4), thumbnail.title, _PALE, font)
     draw.text((x, y + TILE + 4 + _LINE), _fit(printable(thumbnail.name), TILE, font), _INK, font)
+
+
+def _draw_badge(draw: ImageDraw.ImageDraw, badge: str, corner: tuple[int, int], font: "_Font") -> None:
+    """Draw a word on a coloured bar across the top of a tile."""
+    x, y = corner
+    draw.rectangle((x, y, x + TILE - 1, y + _LINE + 5), _ALARM)
+    draw.text((x + 8, y + 4), badge, _WHITE, font)
 
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

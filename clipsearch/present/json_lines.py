@@ -72,6 +72,8 @@ def result_object(
     parts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what holds for a whole answer as ``clipsearch.result/1``; ``parts`` are the further parts of the query."""
+    from clipsearch.present.generated import generated_object
+
     return {
         "schema": "clipsearch.result/1",
         "query": query,
@@ -86,6 +88,7 @@ def result_object(
         "collection": collection,
         "version": version,
         "notes": list(result.notes),
+        "generated": [generated_object(image) for image in result.generated],
     }
 
 

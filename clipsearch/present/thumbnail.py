@@ -15,12 +15,14 @@ class Thumbnail:
         name: file name.
         pixels: (h, w, 3) uint8 RGB, upright; None where the file could not be read.
         reason: why there are no pixels.
+        badge: word drawn over the picture, such as that it is generated; "" for a photo.
     """
 
     title: str
     name: str
     pixels: Pixels | None = None
     reason: str = ""
+    badge: str = ""
 
 
 def grid(thumbnails: Sequence[Thumbnail], columns: int) -> list[Sequence[Thumbnail]]:

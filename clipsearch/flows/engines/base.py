@@ -49,13 +49,15 @@ class EngineSettings:
 class Embedded:
     """A picture and its embedding (D,) float32.
 
-    ``embedding`` is None where the same bytes came earlier in the run: their embedding is this one's too.
+    ``embedding`` is None where the same bytes came earlier in the run: their embedding is this one's too. ``look`` is
+    a thumbnail to know generated pictures by, where the run asked for it.
     """
 
     ref: ImageRef
     content_hash: bytes
     metadata: ImageMetadata
     embedding: Floats | None
+    look: bytes | None = None
 
 
 Result = Embedded | Skip
@@ -71,6 +73,7 @@ class Work:
         batch_size: pictures a forward pass.
         is_known: whether the bytes of this hash have an embedding by now; they need no other.
         timed: adds the time spent inside to a stage of the report.
+        looks: whether results shall have a thumbnail.
     """
 
     refs: Sequence[ImageRef]
@@ -78,6 +81,7 @@ class Work:
     batch_size: int
     is_known: Callable[[bytes], bool]
     timed: Timer
+    looks: bool = False
 
 
 class Engine(Protocol):

@@ -21,6 +21,7 @@ from clipsearch.errors import InputError
 from clipsearch.flows.ahead import run_ahead
 from clipsearch.flows.engines.base import Embedded, EngineSettings, Result, Work, cut, timed_iteration
 from clipsearch.flows.identity import check_encoder
+from clipsearch.generate.provenance import look
 from clipsearch.types import Decoded, Floats, Skip
 
 _AHEAD = 3  # batches decoded ahead of each encoder
@@ -80,6 +81,7 @@ class _Batch:
 
     results: list[Decoded | Skip]
     new: dict[bytes, Decoded]
+    looks: bool
 
     def answers(self, embeddings: Floats) -> list[Result]:
         """Join the results with the embeddings of the new pictures, (N, D)."""
@@ -92,6 +94,7 @@ class _Batch:
                 one.content_hash,
                 one.metadata,
                 rows[one.content_hash] if self.new.get(one.content_hash) is one else None,
+                look(one.pixels) if self.looks else None,
             )
             for one in self.results
         ]
@@ -101,13 +104,13 @@ def _pictures(results: Iterator[object]) -> Iterator[Decoded | Skip]:
     return (result for result in results if isinstance(result, Decoded | Skip))
 
 
-def _batch(results: list[Decoded | Skip], is_known: Callable[[bytes], bool]) -> _Batch:
+def _batch(results: list[Decoded | Skip], is_known: Callable[[bytes], bool], looks: bool) -> _Batch:
     """Choose what is to be embedded; copies share the embedding of the first."""
     new: dict[bytes, Decoded] = {}
     for one in results:
         if isinstance(one, Decoded) and not is_known(one.content_hash):
             new.setdefault(one.content_hash, one)
-    return _Batch(results, new)
+    return _Batch(results, new, looks)
 
 
 def _encode(encoder: Encoder, batch: _Batch) -> Floats:
@@ -118,7 +121,7 @@ def _encode(encoder: Encoder, batch: _Batch) -> Floats:
 
 def _in_turn(encoder: Encoder, batches: Iterator[list[Decoded | Skip]], work: Work) -> Iterator[list[Result]]:
     for results in batches:
-        batch = _batch(results, work.is_known)
+        batch = _batch(results, work.is_known, work.looks)
         with work.timed("embed"):
             embeddings = _encode(encoder, batch)
         yield batch.answers(embeddings)
@@ -150,7 +153,7 @@ def _side_by_side(
     threads = ThreadPoolExecutor(len(encoders), thread_name_prefix="clipsearch-embed")
     try:
         for results in batches:
-            batch = _batch(results, is_known)
+            batch = _batch(results, is_known, work.looks)
             on_way.append((batch, threads.submit(encode, batch)))
             if len(on_way) >= _WAITING * len(encoders):
                 yield first()

@@ -94,7 +94,7 @@ class RayEngine:
         nodes = machines()
         part = share(nodes, self._settings.workers, self._settings.jobs, self._wants_gpu(nodes))
         settings = replace(self._settings, device="auto" if part.gpus else "cpu", address=None)
-        setup = WorkerSetup(settings, work.batch_size, part.jobs, None if part.gpus else part.cpus)
+        setup = WorkerSetup(settings, work.batch_size, part.jobs, None if part.gpus else part.cpus, work.looks)
         rows = _block_rows(len(work.refs), work.batch_size, part.workers)
         dataset = ray.data.from_arrow(_tables(work.refs, rows))
         dataset.context.enable_progress_bars = False

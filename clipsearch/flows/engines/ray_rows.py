@@ -82,7 +82,12 @@ def _facts(result: Result) -> dict[str, Any]:  # Any: JSON
     metadata = asdict(result.metadata)
     taken = result.metadata.taken
     metadata["taken"] = None if taken is None else taken.isoformat()
-    return {"hash": result.content_hash.hex(), "metadata": metadata, "embedded": result.embedding is not None}
+    return {
+        "hash": result.content_hash.hex(),
+        "metadata": metadata,
+        "embedded": result.embedding is not None,
+        "look": None if result.look is None else result.look.hex(),
+    }
 
 
 def _error(facts: Mapping[str, Any]) -> ClipsearchError:  # Any: JSON
@@ -103,7 +108,8 @@ def _result(ref: ImageRef, answer: str, embedding: Floats) -> Result:
         values = dict(facts["metadata"])
         values["taken"] = None if values["taken"] is None else datetime.fromisoformat(values["taken"])
         metadata = ImageMetadata(**values)
-        return Embedded(ref, bytes.fromhex(facts["hash"]), metadata, embedding if facts["embedded"] else None)
+        look = None if facts["look"] is None else bytes.fromhex(facts["look"])
+        return Embedded(ref, bytes.fromhex(facts["hash"]), metadata, embedding if facts["embedded"] else None, look)
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(
             f"A worker answered nonsense for {ref.display}: {error!r}. Is it of another version?"

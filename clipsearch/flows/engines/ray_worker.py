@@ -29,12 +29,14 @@ class WorkerSetup:
         batch_size: pictures a forward pass.
         jobs: decode processes.
         threads: CPU threads of the encoder; None leaves its own choice.
+        looks: whether results shall have a thumbnail.
     """
 
     settings: EngineSettings
     batch_size: int
     jobs: int
     threads: int | None
+    looks: bool = False
 
 
 class Embedder:
@@ -56,7 +58,8 @@ class Embedder:
                 encoder = _load(self._setup)
                 self._loaded = encoder, DecodePool(encoder.preprocess, workers=self._setup.jobs)
             encoder, pool = self._loaded
-            work = Work(refs_of(block), pool, self._setup.batch_size, is_known=lambda _: False, timed=_untimed)
+            how = self._setup
+            work = Work(refs_of(block), pool, how.batch_size, lambda _: False, _untimed, how.looks)
             results = [result for batch in LocalEngine(encoder).embed(work) for result in batch]
         except ClipsearchError as problem:
             return failure_of(block[ORDINAL], problem, int(self._setup.settings.record["dim"]))

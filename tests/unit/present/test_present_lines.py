@@ -79,6 +79,7 @@ def test_an_answer_says_what_holds_for_all_its_hits():
         "collection": "photos",
         "version": 3,
         "notes": ["be careful"],
+        "generated": [],
     }
 
 
