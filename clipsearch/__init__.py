@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
+    from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
@@ -62,6 +63,7 @@ _HOMES = {
     ),
     "clipsearch.flows.build": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
+    "clipsearch.flows.import_embeddings": ("ImportReport",),
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
     "clipsearch.flows.query": ("Weighted",),
@@ -82,6 +84,7 @@ __all__ = [
     "FilterSyntaxError",
     "FormatVersionError",
     "Hit",
+    "ImportReport",
     "IndexReport",
     "InputError",
     "LockedError",

@@ -147,6 +147,8 @@ def _start(
     """Find the collection's root that holds the source, or make it one."""
     snapshot = store.snapshot()
     for root in snapshot.manifest.roots:
+        if root.is_given:
+            continue
         place = snapshot.root_path(root.id)
         if source.root == place or source.root.startswith(place.rstrip(b"/") + b"/"):
             prefix = os.path.relpath(source.root, place) if source.root != place else b""

@@ -43,8 +43,11 @@ def place_of(root: bytes, path: bytes, member: bytes | None) -> bytes:
 def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) -> Plan:
     """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone."""
     snapshot = store.snapshot()
-    roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots}
-    known = {place_of(roots[row.root], row.path, row.member): row for row in snapshot.known_files()}
+    # Rows that came with ready embeddings are no files to this machine: no scan changes them or finds them gone.
+    roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots if not root.is_given}
+    known = {
+        place_of(roots[row.root], row.path, row.member): row for row in snapshot.known_files() if row.root in roots
+    }
     sizes = {row.size for row in known.values()}
     plan = Plan()
     seen: set[bytes] = set()

@@ -54,8 +54,9 @@ def reuse(run: Run, plan: Plan, pool: DecodePool, tell: Callable[[Progress], Non
 def _donors(snapshot: Snapshot, sizes: set[int]) -> dict[bytes, _Donor]:
     """Return the stored rows of these sizes by the hash of their content."""
     donors: dict[bytes, _Donor] = {}
+    given = {root.id for root in snapshot.manifest.roots if root.is_given}  # their embeddings are not of our making
     for row in snapshot.known_files():
-        if row.size in sizes:
+        if row.size in sizes and row.root not in given:
             donors.setdefault(row.content_hash, _Donor(row, deque())).origins.append(row)
     return donors
 

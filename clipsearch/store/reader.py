@@ -168,7 +168,7 @@ class Snapshot:
             if entry.kind == "sidecar":
                 sidecars.setdefault(entry.of, []).append(entry)
         for entry in self.manifest.files:
-            if entry.kind == "skipped":
+            if entry.kind in ("skipped", "imports"):
                 _check_size(self.path, entry)
             elif entry.kind != "sidecar" and entry.name not in opened:
                 make = _Deleted if entry.kind == "deleted" else _Shard
@@ -281,6 +281,11 @@ class Snapshot:
                 member = None if row["member"] is None else bytes_from_json(row["member"])
                 skips.append(Skip(bytes_from_json(row["path"]), SkipReason(row["reason"]), row["detail"], member))
         return skips
+
+    def imports(self) -> list[Any]:  # Any: JSON values
+        """Return what ``Writer.commit_columns`` was last told of imports; empty where there were none."""
+        entries = self.manifest.files_of("imports")
+        return json.loads(_read_checked(self.path, entries[-1])) if entries else []
 
     def root_path(self, root_id: int) -> bytes:
         """Return where a root is now: where it lies as seen from the collection if it is there, else where it was.
