@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
+    from clipsearch.flows.export import ExportReport
     from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
@@ -63,6 +64,7 @@ _HOMES = {
     ),
     "clipsearch.flows.build": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
+    "clipsearch.flows.export": ("ExportReport",),
     "clipsearch.flows.import_embeddings": ("ImportReport",),
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
@@ -81,6 +83,7 @@ __all__ = [
     "DataError",
     "DirectionReport",
     "EvaluationReport",
+    "ExportReport",
     "FilterSyntaxError",
     "FormatVersionError",
     "Hit",

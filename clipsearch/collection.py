@@ -35,6 +35,7 @@ from clipsearch.types import SearchResult
 if TYPE_CHECKING:
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import EvaluationReport
+    from clipsearch.flows.export import ExportReport
     from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
@@ -183,9 +184,10 @@ class Collection:
         """Bring the collection up to date with a source; only what is new or changed is embedded.
 
         Args:
-            source: folder, image, tar, CSV or Parquet file, or "-" for paths on ``stdin``.
+            source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths
+                on ``stdin``.
             captions: CSV with the columns image and caption.
-            column: the column of paths, where the source is a table.
+            column: the column of paths or pictures, where the source is a table.
             excludes: glob patterns of names to leave out.
             batch_size: images per forward pass.
             workers: decode processes; 0 means one a core.
@@ -256,9 +258,7 @@ class Collection:
         self._current()
         opened = open_embeddings(source, column=column, allow_gaps=allow_gaps)
         rows = COMMIT_ROWS if commit_rows is None else commit_rows
-        report = import_embeddings(
-            self._store, opened, model=model, commit_rows=rows, wait=wait, progress=progress
-        )
+        report = import_embeddings(self._store, opened, model=model, commit_rows=rows, wait=wait, progress=progress)
         if self._store.snapshot().manifest.encoder.get("fingerprint") is not None:
             report = _calibrated(self._store, self.encoder, report, progress)
         self.refresh()
@@ -415,6 +415,55 @@ class Collection:
             return answer(view.snapshot, index, build_queries(words)[0], lambda: self.encoder, k=k)[0]
 
         return sql(view.snapshot, statement, ask, seconds=seconds)
+
+    def export(
+        self,
+        layout: str,
+        place: PathLike,
+        *,
+        where: str | None = None,
+        force: bool = False,
+        partition_rows: int = 1_000_000,
+        metadata: bool = False,
+        with_index: bool = False,
+        url: str | None = None,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "ExportReport":
+        """Write the live images, with captions, as other tools expect them; the collection is only read.
+
+        Args:
+            layout: "clip-retrieval", "parquet", "npy", "lance" or "qdrant".
+            place: folder or file to write; for a Qdrant server the name of its collection.
+            where: only images for which this is true, as in ``search``.
+            force: replace an earlier export of the same layout.
+            partition_rows: clip-retrieval: rows in a partition, at most.
+            metadata: clip-retrieval: more columns than image_path and caption.
+            with_index: clip-retrieval: write ``image.index`` and ``text.index`` too.
+            url: qdrant: a server; without one, ``place`` is a folder of the client's local mode.
+            progress: called now and then with how far it is.
+
+        Raises:
+            UnknownNameError: no layout has that name.
+            InputError: something is in the way, or there is nothing to export.
+            FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+            MissingExtraError: the layout needs a package that is not installed.
+            StorageError: the disk is full or cannot be written.
+        """
+        from clipsearch.flows.export import export
+        from clipsearch.store.layouts import Options
+
+        view = self._current()
+        allowed = None if where is None else view.allowed(where, "images", self._lock)
+        options = Options(force, partition_rows, metadata, url)
+        return export(
+            view.snapshot,
+            layout,
+            os.fspath(place),
+            allowed=allowed,
+            options=options,
+            with_index=with_index,
+            progress=progress,
+        )
 
     @property
     def version(self) -> int:

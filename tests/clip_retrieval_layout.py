@@ -14,7 +14,7 @@ def unit(n, dim, seed=0):
 
 
 def write_golden(folder: Path, n=25, dim=8, batch=10, texts=True, seed=0):
-    """Write n samples in partitions of at most ``batch``, dealt round robin; returns (images, texts, paths, captions)."""
+    """Write n samples in partitions of at most ``batch``, dealt round robin; returns images, texts, paths, captions."""
     images, said = unit(n, dim, seed).astype(np.float16), unit(n, dim, seed + 1).astype(np.float16)
     paths, captions = [f"pictures/{i:04}.jpg" for i in range(n)], [f"picture number {i}" for i in range(n)]
     count = ceil(n / batch)

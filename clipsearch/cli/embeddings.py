@@ -1,7 +1,6 @@
 """``clipsearch index --embeddings``: take ready embeddings into a collection."""
 
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click

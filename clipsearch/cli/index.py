@@ -37,7 +37,7 @@ FINISHED_WITH_SKIPS = 3
     help="CSV with the columns image and caption: index these texts too.",
 )
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
-@click.option("--column", metavar="NAME", help="The column of paths (or embeddings), where SOURCE is a table.")
+@click.option("--column", metavar="NAME", help="The column of paths, pictures or embeddings, where SOURCE is a table.")
 @click.option(
     "--embeddings",
     is_flag=True,
@@ -85,8 +85,8 @@ def command(
 ) -> int:
     """Index pictures, or bring a collection up to date.
 
-    SOURCE is a folder, a picture, a tar, a CSV or Parquet table of paths, or - for paths on stdin. Only what is new
-    or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never written to.
+    SOURCE is a folder, a picture, a tar, a CSV or Parquet table of paths, a Parquet table of pictures, or - for paths
+    on stdin. Only what is new or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never written to.
 
     With --embeddings nothing is opened or embedded: SOURCE holds what --model made elsewhere.
 
@@ -217,7 +217,7 @@ def _open_or_create(console: Console, path: str, model: str | None, how: dict[st
     return collection
 
 
-def _create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
+def _create(console: Console, path: str, model: str | None, how: dict[str, Any]) -> "Collection":
     import clipsearch
     from clipsearch.errors import InputError, LockedError
 

@@ -49,7 +49,9 @@ def import_summary(report: "ImportReport", place: str) -> str:
     done = [f"{report.images:,} imported", f"{report.unchanged:,} unchanged", f"{report.deleted:,} deleted"]
     if report.texts:
         done.append(count(report.texts, "new caption"))
-    line = f"{printable(place)}: {whole} ({', '.join(done)}), {len(report.skips):,} skipped in {duration(report.seconds)}"
+    line = (
+        f"{printable(place)}: {whole} ({', '.join(done)}), {len(report.skips):,} skipped in {duration(report.seconds)}"
+    )
     if report.images and report.seconds > 0:
         line += f" ({report.images / report.seconds:,.0f} rows/s)"
     return line

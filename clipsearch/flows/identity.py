@@ -76,7 +76,7 @@ def check_known(record: Mapping[str, Any], path: str) -> None:
     if not is_known(record):
         raise InputError(
             f"Nobody said which model made the embeddings of {path}, so it can be searched by vectors only:\n"
-            "collection.search(vector=...) in Python. For words and pictures import them again, with the model's name:\n"
+            "collection.search(vector=...) in Python. For words and pictures import them again and name the model:\n"
             "clipsearch index --embeddings SOURCE --model NAME -i OTHER"
         )
 

@@ -209,7 +209,7 @@ def _piece(entry: Entry, rows: Rows) -> _Piece:
         for position in sorted(set(wrong) & set(np.flatnonzero(there).tolist())):  # no caption needs no embedding
             entry.refuse(entry.files[1].name, rows.start + position, wrong[position], _WHY[wrong[position]])
         there &= kept & _all_but(len(texts), wrong)
-        texts, said = texts[there], [captions[at] for at in np.flatnonzero(there)]
+        texts, said = texts[there], [captions[at] for at in np.flatnonzero(there).tolist()]
         linked = (np.cumsum(kept) - 1)[there]
     columns = {name: _chosen(values, kept) for name, values in rows.columns.items() if name != "caption"}
     entry.taken = rows.start + len(rows.images)
@@ -271,4 +271,3 @@ def _text_columns(run: _Run) -> Columns | None:
         piece.entry.texts.append((first, first + len(piece.texts)))
         first += len(piece.texts)
     return Columns(ids, np.concatenate([piece.texts for piece in run.pending]), values)
-

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from clipsearch.decode import DecodePool, DecodeRequest
+from clipsearch.decode import DecodePool
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.ahead import run_ahead
@@ -31,8 +31,8 @@ from clipsearch.flows.captions import CaptionCounts, check_captions, ingest_capt
 from clipsearch.flows.plan import Plan, make_plan, place_of
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
-from clipsearch.flows.run import Run, commit, commit_if_due, image_row, skip_file
-from clipsearch.scan import Source, open_source
+from clipsearch.flows.run import Run, commit, commit_if_due, decode_requests, image_row, skip_file
+from clipsearch.scan import Holder, Source, open_source
 from clipsearch.store import Store, Writer
 from clipsearch.types import Decoded, Skip, SkipReason
 
@@ -79,9 +79,10 @@ def ingest(
     Args:
         store: the collection.
         encoder: the encoder the collection was made with; the caller has checked it against the manifest.
-        source: folder, image, tar, CSV or Parquet file, or "-" for paths on ``stdin``.
+        source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths on
+            ``stdin``.
         captions: CSV with the columns image and caption.
-        column: the column of paths, where the source is a table.
+        column: the column of paths or pictures, where the source is a table.
         excludes: glob patterns of names to leave out.
         batch_size: images per forward pass.
         workers: decode processes; 0 means one a core.
@@ -103,6 +104,7 @@ def ingest(
     opened = open_source(source, column=column, stdin=stdin, excludes=excludes, exclude_dirs=(os.fsencode(store.path),))
     with store.writer(wait=wait) as writer:
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
+        run.holder = opened if isinstance(opened, Holder) else None
         with run.timed("scan"):
             plan = make_plan(opened, store, tell)
         run.skips.extend(plan.skips)
@@ -161,7 +163,7 @@ def _embed(run: Run, plan: Plan, pool: DecodePool, batch_size: int, tell: Callab
     """Decode ahead of the encoder, embed in batches, commit now and then."""
     if not plan.to_decode:
         return
-    requests = (DecodeRequest(ref) for ref in plan.to_decode)
+    requests = decode_requests(run, plan.to_decode)
     total, done = len(plan.to_decode), 0
     batch: list[Decoded] = []
     with run_ahead(pool.run(requests), 3 * batch_size) as results:

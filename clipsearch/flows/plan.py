@@ -85,7 +85,9 @@ def _sort_image(plan: Plan, ref: ImageRef, place: bytes, row: KnownFile | None, 
             plan.unchanged += 1
             return
         plan.replaced[place] = row
-    (plan.to_hash if ref.size in sizes else plan.to_decode).append(ref)
+    # a size of 0 is one that the source leaves open: only the row that was there before can be the same
+    known_size = ref.size in sizes if ref.size else row is not None
+    (plan.to_hash if known_size else plan.to_decode).append(ref)
 
 
 def _find_gone(

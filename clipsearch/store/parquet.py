@@ -83,7 +83,7 @@ def encode_columns(kind: str, columns: Columns, notes: Mapping[str, str], now: d
     n, dim = columns.embeddings.shape
     target = schema(kind, dim, notes)
     everywhere = {**columns.constants, "indexed_at": now}
-    values = {name: _texts(kind, name, given) for name, given in columns.values.items()}
+    values: dict[str, Any] = {name: _texts(kind, name, given) for name, given in columns.values.items()}
     values["id"] = columns.ids
     values[_DISPLAY[kind]] = _displays(kind, columns, n)
     try:
@@ -136,7 +136,7 @@ def _write(table: pa.Table, compressed: Set[str] | None = None) -> bytes:
     # Dictionaries pay for short repeated texts only; for embeddings they cost time and save nothing.
     repeated = [name for name in ("format", "camera", "lens", "source_text") if name in table.column_names]
     options: dict[str, Any] = {"use_dictionary": repeated}  # Any: its stub says bool, its documentation bool or list
-    codec = "zstd" if compressed is None else {name: "zstd" for name in compressed}
+    codec: Any = "zstd" if compressed is None else {name: "zstd" for name in compressed}
     pq.write_table(table, buffer, compression=codec, write_page_checksum=True, **options)
     return buffer.getvalue()
 

@@ -18,7 +18,13 @@ from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.store.schema import COLUMNS, clean_text
 from clipsearch.types import Halves, Ints, Skip
 
-FOLDERS = {"images": "embeddings", "texts": "embeddings", "deleted": "deleted", "skipped": "skipped", "imports": "imports"}
+FOLDERS = {
+    "images": "embeddings",
+    "texts": "embeddings",
+    "deleted": "deleted",
+    "skipped": "skipped",
+    "imports": "imports",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,13 +83,19 @@ class _Shard:
             table = self._metadata = self._read(metadata.read_shard, self._entry.kind)
         return table
 
+    def everything(self, known_roots: Mapping[int, bytes]) -> Any:  # Any: as above
+        """Return all that is known of the images as an Arrow table, paths as on this machine; not kept."""
+        from clipsearch.store import metadata
+
+        return self._read(metadata.read_everything, known_roots)
+
     def embedding_column(self) -> Any:  # Any: as above
         """Return the embeddings as a column of an Arrow table."""
         from clipsearch.store import metadata
 
         return self._read(metadata.read_embeddings)
 
-    def _read(self, read: Callable[..., Any], *arguments: str) -> Any:  # Any: as above
+    def _read(self, read: Callable[..., Any], *arguments: Any) -> Any:  # Any: as above
         try:
             return read(os.path.join(self._path, self._entry.name), *arguments)
         except (ValueError, KeyError) as problem:
@@ -255,6 +261,34 @@ class Snapshot:
         shards = self._shards[kind]
         tables = [shard.metadata().append_column("embedding", shard.embedding_column()) for shard in shards]
         return metadata.joined(tables, kind, self.deleted_ids()) if tables else self.metadata_table(kind)
+
+    def live_blocks(self, allowed: Ints | None = None) -> Iterator[tuple[EmbeddingBlock, Any]]:
+        """Yield live images shard by shard, ids ascending, with an Arrow table of all that is known of each.
+
+        Args:
+            allowed: (n,) ids that may come, ascending; None allows all.
+        """
+        from clipsearch.store import metadata
+
+        known = {root.id: self.root_path(root.id) for root in self.manifest.roots}
+        dead = self.deleted_ids()
+        for shard in self._shards["images"]:
+            data = shard.data
+            keep = ~np.isin(data.ids, dead)
+            if allowed is not None:
+                keep &= np.isin(data.ids, allowed)
+            if keep.any():
+                yield (
+                    EmbeddingBlock(data.ids[keep], data.embeddings[keep]),
+                    metadata.kept(shard.everything(known), keep),
+                )
+
+    def caption_links(self) -> tuple[Ints, Ints]:
+        """Return image ids (n,), ascending, and the ids (n,) of the live texts that belong to them."""
+        table = self.metadata_table("texts").select(["id", "image_id"]).drop_null()
+        ids, images = (column.to_numpy() for column in table.columns)
+        order = np.lexsort((ids, images))
+        return images[order], ids[order]
 
     def texts_of(self, image_ids: Ints) -> Ints:
         """Return the ids (n,) of the live texts that belong to images, whose ids are ascending."""

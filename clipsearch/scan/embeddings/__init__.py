@@ -63,10 +63,14 @@ class Part(Protocol):
         dim: numbers in an embedding.
     """
 
-    name: str
-    files: tuple[FileStamp, ...]
-    rows: int
-    dim: int
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def files(self) -> tuple[FileStamp, ...]: ...  # noqa: D102
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def dim(self) -> int: ...  # noqa: D102
 
     def read(self, start: int, size: int) -> Iterator[Rows]:
         """Yield the rows from a position on, at most ``size`` at a time."""

@@ -57,7 +57,9 @@ def open_array(path: bytes) -> Array:
             shape, in_columns, dtype = _header(file)
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
     except (ValueError, EOFError) as problem:
-        raise InputError(f"{shown} is no .npy file: {' '.join(str(problem).split())}. Give one of numpy.save.") from None
+        raise InputError(
+            f"{shown} is no .npy file: {' '.join(str(problem).split())}. Give one of numpy.save."
+        ) from None
     if len(shape) != 2 or dtype.kind != "f" or dtype.itemsize > 8 or not shape[1]:
         raise InputError(
             f"{shown} holds {dtype} of shape {shape}.\n"
