@@ -86,7 +86,8 @@ def command(
     """Index pictures, or bring a collection up to date.
 
     SOURCE is a folder, a picture, a tar, a CSV or Parquet table of paths, a Parquet table of pictures, or - for paths
-    on stdin. Only what is new or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never written to.
+    on stdin. Only what is new or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never
+    written to.
 
     With --embeddings nothing is opened or embedded: SOURCE holds what --model made elsewhere.
 

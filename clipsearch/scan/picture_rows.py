@@ -1,8 +1,8 @@
 """Pictures inside a Parquet file: a column of their bytes, as Hugging Face's data sets have it.
 
 A picture is a member of the file, as one in a tar is: ``17`` for the bytes in row 17, ``17/cat.jpg`` where the row
-names it. A scan looks at names only; bytes are read when they are to be decoded. Its size is left open (0), since knowing it
-would mean reading everything: that the file is the same tells that its rows are.
+names it. A scan looks at names only; bytes are read when they are to be decoded. Its size is left open (0), since
+knowing it would mean reading everything: that the file is the same tells that its rows are.
 """
 
 import os

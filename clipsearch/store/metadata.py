@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -93,6 +94,16 @@ def read_everything(path: str, known_roots: Mapping[int, bytes]) -> pa.Table:
         for name, type_ in EVERYTHING.items()
     }
     return pa.table(found)
+
+
+def read_links(path: str) -> Ints:
+    """Return ids and image ids (2, n) of a shard of texts, those without an image left out.
+
+    Raises:
+        ValueError: it is no such shard, or a page is damaged.
+    """
+    table = _read(path, ["id", "image_id"]).drop_null()
+    return np.stack([table.column(name).to_numpy() for name in ("id", "image_id")])
 
 
 def kept(table: pa.Table, keep: Any) -> pa.Table:  # Any: (n,) bool

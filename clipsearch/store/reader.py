@@ -89,6 +89,12 @@ class _Shard:
 
         return self._read(metadata.read_everything, known_roots)
 
+    def text_links(self) -> Ints:
+        """Return ids and image ids (2, n) of the texts that belong to an image; nothing else of them is read."""
+        from clipsearch.store import metadata
+
+        return self._read(metadata.read_links)
+
     def embedding_column(self) -> Any:  # Any: as above
         """Return the embeddings as a column of an Arrow table."""
         from clipsearch.store import metadata
@@ -285,8 +291,10 @@ class Snapshot:
 
     def caption_links(self) -> tuple[Ints, Ints]:
         """Return image ids (n,), ascending, and the ids (n,) of the live texts that belong to them."""
-        table = self.metadata_table("texts").select(["id", "image_id"]).drop_null()
-        ids, images = (column.to_numpy() for column in table.columns)
+        none = np.empty((2, 0), np.int64)
+        ids, images = np.concatenate([none, *(shard.text_links() for shard in self._shards["texts"])], axis=1)
+        live = ~np.isin(ids, self.deleted_ids())
+        ids, images = ids[live], images[live]
         order = np.lexsort((ids, images))
         return images[order], ids[order]
 
