@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     )
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
+    from clipsearch.flows.export import ExportReport
+    from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
@@ -66,6 +68,8 @@ _HOMES = {
     ),
     "clipsearch.flows.build": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
+    "clipsearch.flows.export": ("ExportReport",),
+    "clipsearch.flows.import_embeddings": ("ImportReport",),
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
     "clipsearch.flows.query": ("Weighted",),
@@ -83,11 +87,13 @@ __all__ = [
     "DataError",
     "DirectionReport",
     "EvaluationReport",
+    "ExportReport",
     "FilterSyntaxError",
     "FormatVersionError",
     "GeneratedImage",
     "GenerationError",
     "Hit",
+    "ImportReport",
     "IndexReport",
     "InputError",
     "LockedError",

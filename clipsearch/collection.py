@@ -18,12 +18,12 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, overload
 
 from clipsearch.embed import choose_model, devices_of, load_encoder
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, StorageError
-from clipsearch.flows.identity import check_encoder, encoder_record
+from clipsearch.flows.identity import check_encoder, check_known, encoder_record, record_for_embeddings
 from clipsearch.flows.query import KINDS, answer, build_queries
 from clipsearch.flows.status import CollectionStatus, read_status
 from clipsearch.flows.verdicts import FILTERED
@@ -35,7 +35,9 @@ from clipsearch.types import GeneratedImage, SearchResult
 if TYPE_CHECKING:
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import EvaluationReport
+    from clipsearch.flows.export import ExportReport
     from clipsearch.flows.generators import Chosen
+    from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 OneImage = PathLike | bytes | BinaryIO
+R = TypeVar("R", "IndexReport", "ImportReport")
 
 
 class _How(TypedDict):
@@ -73,6 +76,7 @@ def create(
     runtime: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    dim: int | None = None,
 ) -> "Collection":
     """Make an empty collection and open it.
 
@@ -84,14 +88,20 @@ def create(
         device: where the encoder is run: "auto", "cpu", "cuda", "cuda:1"; several, as in "cuda:0,cuda:1", or "all" for
             every CUDA device: ``index`` uses them all, anything else the first.
         precision: numbers it computes in: "auto", "fp32", "bf16" or "fp16".
+        dim: numbers in an embedding, for a collection of ready ones (``index_embeddings``): ``model`` is the one that
+            made them, None if nobody knows, and its weights need not be on this machine.
 
     Raises:
-        InputError: there is a collection already, or no such model.
+        InputError: there is a collection already, no such model, or one of another dimension.
         WeightsNotFoundError: the model's weights are not on this machine.
     """
     place = os.path.abspath(path)
     if os.path.exists(os.path.join(place, "CURRENT")):  # asked before the encoder is loaded, which may take a while
         raise InputError(f"There is a collection in {place} already. Open it, or choose another name.")
+    if dim is not None:
+        how = _How(runtime=runtime, device=device, precision=precision)
+        record = record_for_embeddings(model, dim, lambda name: load_encoder(name, **how))
+        return Collection(Store.create(place, record, dim), **how)
     name, note = choose_model(model)
     encoder = load_encoder(name, runtime=runtime, device=devices_of(device)[0], precision=precision)
     store = Store.create(place, encoder_record(encoder), encoder.dim)
@@ -146,10 +156,12 @@ class Collection:
         """The encoder, loaded on first use and checked against the manifest.
 
         Raises:
+            InputError: nobody said which encoder made the collection's embeddings.
             ManifestMismatchError: the encoder on this machine is not the one that the collection was made with.
             WeightsNotFoundError: its weights are not on this machine.
         """
         record = self._current().snapshot.manifest.encoder
+        check_known(record, self.path)
         encoder = self._encoder
         if encoder is None:
             with self._lock:
@@ -180,9 +192,10 @@ class Collection:
         """Bring the collection up to date with a source; only what is new or changed is embedded.
 
         Args:
-            source: folder, image, tar, CSV or Parquet file, or "-" for paths on ``stdin``.
+            source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths
+                on ``stdin``.
             captions: CSV with the columns image and caption.
-            column: the column of paths, where the source is a table.
+            column: the column of paths or pictures, where the source is a table.
             excludes: glob patterns of names to leave out.
             batch_size: images per forward pass.
             workers: decode processes; 0 means one a core. Under the engine "ray": of each worker.
@@ -226,6 +239,46 @@ class Collection:
             progress=progress,
         )
         report = _calibrated(self._store, encoder, report, progress)
+        self.refresh()
+        return report
+
+    def index_embeddings(
+        self,
+        source: PathLike,
+        *,
+        model: str | None = None,
+        column: str | None = None,
+        allow_gaps: bool = False,
+        commit_rows: int | None = None,
+        wait: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "ImportReport":
+        """Take over ready embeddings; no picture is opened. Only what is new or changed in the source is read.
+
+        Args:
+            source: ``.npy`` or Parquet file, a folder of them, or clip-retrieval's embeddings folder.
+            model: the one that made them, which must be the collection's; None where nobody knows.
+            column: the column of embeddings in Parquet; None takes "embedding".
+            allow_gaps: take a clip-retrieval folder with partitions missing between others.
+            commit_rows: rows after which work is committed; None takes 65,536.
+            wait: wait for another writer instead of raising LockedError.
+            progress: called now and then with how far the run is.
+
+        Raises:
+            SourceNotFoundError: there are no embeddings of that name.
+            InputError: the source's files do not fit together.
+            ManifestMismatchError: the embeddings are of another dimension or model than the collection's.
+            LockedError: another process is writing to the collection.
+        """
+        from clipsearch.flows.import_embeddings import COMMIT_ROWS, import_embeddings
+        from clipsearch.scan.embeddings import open_embeddings
+
+        self._current()
+        opened = open_embeddings(source, column=column, allow_gaps=allow_gaps)
+        rows = COMMIT_ROWS if commit_rows is None else commit_rows
+        report = import_embeddings(self._store, opened, model=model, commit_rows=rows, wait=wait, progress=progress)
+        if self._store.snapshot().manifest.encoder.get("fingerprint") is not None:
+            report = _calibrated(self._store, self.encoder, report, progress)
         self.refresh()
         return report
 
@@ -484,6 +537,55 @@ class Collection:
 
         return sql(view.snapshot, statement, ask, seconds=seconds)
 
+    def export(
+        self,
+        layout: str,
+        place: PathLike,
+        *,
+        where: str | None = None,
+        force: bool = False,
+        partition_rows: int = 1_000_000,
+        metadata: bool = False,
+        with_index: bool = False,
+        url: str | None = None,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "ExportReport":
+        """Write the live images, with captions, as other tools expect them; the collection is only read.
+
+        Args:
+            layout: "clip-retrieval", "parquet", "npy", "lance" or "qdrant".
+            place: folder or file to write; for a Qdrant server the name of its collection.
+            where: only images for which this is true, as in ``search``.
+            force: replace an earlier export of the same layout.
+            partition_rows: clip-retrieval: rows in a partition, at most.
+            metadata: clip-retrieval: more columns than image_path and caption.
+            with_index: clip-retrieval: write ``image.index`` and ``text.index`` too.
+            url: qdrant: a server; without one, ``place`` is a folder of the client's local mode.
+            progress: called now and then with how far it is.
+
+        Raises:
+            UnknownNameError: no layout has that name.
+            InputError: something is in the way, or there is nothing to export.
+            FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+            MissingExtraError: the layout needs a package that is not installed.
+            StorageError: the disk is full or cannot be written.
+        """
+        from clipsearch.flows.export import export
+        from clipsearch.store.layouts import Options
+
+        view = self._current()
+        allowed = None if where is None else view.allowed(where, "images", self._lock)
+        options = Options(force, partition_rows, metadata, url)
+        return export(
+            view.snapshot,
+            layout,
+            os.fspath(place),
+            allowed=allowed,
+            options=options,
+            with_index=with_index,
+            progress=progress,
+        )
+
     @property
     def version(self) -> int:
         """Version of the collection that searches use."""
@@ -544,9 +646,7 @@ class Collection:
         return view
 
 
-def _calibrated(
-    store: Store, encoder: Encoder, report: "IndexReport", progress: "Callable[[Progress], None] | None"
-) -> "IndexReport":
+def _calibrated(store: Store, encoder: Encoder, report: R, progress: "Callable[[Progress], None] | None") -> R:
     """Renew the calibration after a run, and add its time to the report; the rows are safe whatever happens here."""
     from clipsearch.flows.calibrate import renew
 

@@ -41,6 +41,7 @@ class SkipReason(StrEnum):
     PATH_TOO_LONG = "path_too_long"
     IO_ERROR = "io_error"
     NON_FINITE = "non_finite"
+    ZERO_EMBEDDING = "zero_embedding"
 
 
 _REASONS = {

@@ -17,7 +17,7 @@ from clipsearch.cli.console import Console, binary, is_terminal, terminal_width
 from clipsearch.cli.engine import check_engine, engine_options
 
 if TYPE_CHECKING:
-    from clipsearch import Collection, IndexReport
+    from clipsearch import Collection, ImportReport, IndexReport
 
 FINISHED_WITH_SKIPS = 3
 
@@ -38,7 +38,13 @@ FINISHED_WITH_SKIPS = 3
     help="CSV with the columns image and caption: index these texts too.",
 )
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
-@click.option("--column", metavar="NAME", help="The column of paths, where SOURCE is a table.")
+@click.option("--column", metavar="NAME", help="The column of paths, pictures or embeddings, where SOURCE is a table.")
+@click.option(
+    "--embeddings",
+    is_flag=True,
+    help="SOURCE holds ready embeddings: .npy, Parquet, a folder of them, or clip-retrieval's embeddings folder.",
+)
+@click.option("--allow-gaps", is_flag=True, help="With --embeddings: take a folder although partitions are missing.")
 @click.option(
     "--report",
     metavar="FILE",
@@ -75,12 +81,17 @@ def command(
     model: str | None,
     report: str | None,
     how: dict[str, str],
+    embeddings: bool,
+    allow_gaps: bool,
     **settings: Any,  # Any: options that go to Collection.index
 ) -> int:
     """Index pictures, or bring a collection up to date.
 
-    SOURCE is a folder, a picture, a tar, a CSV or Parquet table of paths, or - for paths on stdin. Only what is new
-    or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never written to.
+    SOURCE is a folder, a picture, a tar, a CSV or Parquet table of paths, a Parquet table of pictures, or - for paths
+    on stdin. Only what is new or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never
+    written to.
+
+    With --embeddings nothing is opened or embedded: SOURCE holds what --model made elsewhere.
 
     Without -i the collection is called as the folder is: "clipsearch index ./photos" makes indexes/photos.
     Exit code 3: finished, and some files were skipped; each is named.
@@ -90,6 +101,7 @@ def command(
     clipsearch index ./photos --captions captions.csv
     clipsearch index ./photos --model mini -i indexes/small --report skipped.jsonl
     find . -name '*.jpg' -newer mark -print0 | clipsearch index - -i recent
+    clipsearch index --embeddings ./laion --model vit-b-32
     clipsearch index --retrain -i photos
     """  # noqa: D301
     wanted = {name: settings.pop(name) for name in NAMES}
@@ -97,6 +109,14 @@ def command(
         return _build_only(console, index, indexes_dir, how, wanted)
     _check_wanted(wanted)
     check_engine(settings["engine"])
+    if embeddings:
+        from clipsearch.cli.embeddings import run_import
+
+        settings |= {"allow_gaps": allow_gaps, "report": report}
+        skips = run_import(console, source, (index, indexes_dir), model, how, wanted, settings)
+        return FINISHED_WITH_SKIPS if skips else 0
+    if allow_gaps:
+        raise click.UsageError("--allow-gaps goes with --embeddings.", click.get_current_context())
     _check_files(settings["captions"], report)
     path = _place(source, index, indexes_dir, settings["column"])
     with _open_or_create(console, path, model, how) as collection:
@@ -134,12 +154,21 @@ def _check_wanted(wanted: dict[str, Any]) -> None:
 
 
 def _say(console: Console, done: "IndexReport", path: str, report: str | None) -> None:
-    from clipsearch.cli.summary import index_summary, skip_listing
+    from clipsearch.cli.summary import index_summary
+
+    say_skips(console, done, report)
+    width = terminal_width(sys.stderr) if is_terminal(sys.stderr) else None
+    for line in index_summary(done, path, width):
+        console.note(line)
+
+
+def say_skips(console: Console, done: "IndexReport | ImportReport", report: str | None, noun: str = "file") -> None:
+    """Say what there is to say of a run before its closing line, and write the report of what was left out."""
+    from clipsearch.cli.summary import skip_listing
 
     for note in done.notes:
         console.note(f"note: {note}")
-    width = terminal_width(sys.stderr) if is_terminal(sys.stderr) else None
-    for line in (*skip_listing(done.skips, report), *index_summary(done, path, width)):
+    for line in skip_listing(done.skips, report, noun):
         console.note(line)
     console.detail(_stages(done))
     if report is not None:
@@ -148,12 +177,17 @@ def _say(console: Console, done: "IndexReport", path: str, report: str | None) -
 
 def _check_files(captions: str | None, report: str | None) -> None:
     """Refuse at once what would otherwise fail after hours of work."""
-    from clipsearch.errors import InputError
-
     if captions is not None:
         from clipsearch.flows.captions import check_captions
 
         check_captions(captions)
+    check_report(report)
+
+
+def check_report(report: str | None) -> None:
+    """Refuse a report that could not be written at the end of the run."""
+    from clipsearch.errors import InputError
+
     if report is not None:
         folder = os.path.dirname(report) or os.curdir
         if os.path.isdir(report) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
@@ -187,7 +221,7 @@ def _open_or_create(console: Console, path: str, model: str | None, how: dict[st
     return collection
 
 
-def _create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
+def _create(console: Console, path: str, model: str | None, how: dict[str, Any]) -> "Collection":
     import clipsearch
     from clipsearch.errors import InputError, LockedError
 
@@ -229,7 +263,7 @@ def _warn_of_another_root(console: Console, collection: "Collection", path: str,
     if not os.path.isdir(source):
         return
     place = os.path.abspath(source)
-    roots = [root for root, _, _ in collection.status().roots]
+    roots = [root for root, _, _ in collection.status().roots if root]
     if roots and not any(_inside(place, root) or _inside(root, place) for root in roots):
         console.note(f"note: {path} already holds {roots[0]}; {place} is added to it. -i NAME keeps them apart.")
 
@@ -245,14 +279,14 @@ def _run(console: Console, collection: "Collection", source: str, settings: dict
     given = {names.get(name, name): value for name, value in settings.items() if value is not None}
     stdin = binary(sys.stdin) if source == "-" else None
     try:
-        with _stopping_politely(), progress_bar(console) as progress:
+        with stopping_politely(), progress_bar(console) as progress:
             return collection.index(source, stdin=stdin, progress=progress, **given)
     except KeyboardInterrupt:
         raise click.Abort("what is finished is saved. The same command goes on from there.") from None
 
 
 @contextmanager
-def _stopping_politely() -> Iterator[None]:
+def stopping_politely() -> Iterator[None]:
     """Let SIGTERM, as a shutdown sends it, end a run as Ctrl-C does: what is finished is saved."""
     if threading.current_thread() is not threading.main_thread():  # where signals cannot be set
         yield
@@ -264,13 +298,13 @@ def _stopping_politely() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stages(done: "IndexReport") -> str:
+def _stages(done: "IndexReport | ImportReport") -> str:
     from clipsearch.present.text import duration
 
     return "time: " + ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in done.stages.items())
 
 
-def _write_report(path: str, done: "IndexReport") -> None:
+def _write_report(path: str, done: "IndexReport | ImportReport") -> None:
     """Write the skipped files beside and rename, so that a reader never finds half a report."""
     from clipsearch.errors import InputError
     from clipsearch.present.json_lines import skip_lines

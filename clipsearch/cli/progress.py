@@ -20,6 +20,8 @@ STAGES = {
     "add": "adding",
     "measure": "measuring",
     "calibrate": "calibrating",
+    "import": "importing",
+    "export": "exporting",
 }
 
 

@@ -83,8 +83,9 @@ def _lines(status: "CollectionStatus") -> list[str]:
         ("version", f"{status.version} of {moment(status.updated)}"),
     ]
     for number, (root, there, images) in enumerate(status.roots):
-        gone = "" if there else ", not there now"
-        facts.append(("folders" if number == 0 else "", f"{root} ({count(images, 'image')}{gone})"))
+        gone = "" if there or not root else ", not there now"
+        where = root or "imported, paths as given"
+        facts.append(("folders" if number == 0 else "", f"{where} ({count(images, 'image')}{gone})"))
     return [f"{name:<10}  {printable(value)}" for name, value in facts]
 
 

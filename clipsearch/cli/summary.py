@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from clipsearch.present.text import cell_width, count, duration, printable
 
 if TYPE_CHECKING:
-    from clipsearch import IndexReport, Skip
+    from clipsearch import ImportReport, IndexReport, Skip
 
 NAMED = 20  # skipped files named in all
 NAMED_EACH = 5  # ... and of one reason, where there are more than that
@@ -41,13 +41,29 @@ def index_summary(report: "IndexReport", place: str, width: int | None) -> Itera
         yield f"  {rest}"
 
 
-def skip_listing(skips: Sequence["Skip"], report: str | None) -> Iterator[str]:
+def import_summary(report: "ImportReport", place: str) -> str:
+    """Return the closing line of an import: the whole collection, then this run in brackets."""
+    whole = count(report.images_total, "image")
+    if report.texts_total:
+        whole += f", {count(report.texts_total, 'caption')}"
+    done = [f"{report.images:,} imported", f"{report.unchanged:,} unchanged", f"{report.deleted:,} deleted"]
+    if report.texts:
+        done.append(count(report.texts, "new caption"))
+    line = (
+        f"{printable(place)}: {whole} ({', '.join(done)}), {len(report.skips):,} skipped in {duration(report.seconds)}"
+    )
+    if report.images and report.seconds > 0:
+        line += f" ({report.images / report.seconds:,.0f} rows/s)"
+    return line
+
+
+def skip_listing(skips: Sequence["Skip"], report: str | None, noun: str = "file") -> Iterator[str]:
     """Yield the files left out, by reason, the most frequent first; up to 20 are named, and where the rest is."""
     by_reason: dict[str, list[Skip]] = {}
     for skip in skips:
         by_reason.setdefault(str(skip.reason), []).append(skip)
     if skips:
-        yield f"skipped {count(len(skips), 'file')}:"
+        yield f"skipped {count(len(skips), noun)}:"
     left, each = NAMED, NAMED if len(skips) <= NAMED else NAMED_EACH
     for reason, some in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         yield f"  {reason.replace('_', ' ')} ({len(some):,})"

@@ -438,25 +438,31 @@ def _merge(run: _Run, index: IvfIndex, last: Segment) -> Segment:
 
 def _samples(run: _Run, index: IvfIndex, share: float = 1.0) -> dict[str, tuple[Sample, str]]:
     """Return held-back queries with their exact answers, and what they are."""
-    texts, what = _text_queries(run, int(QUERIES["text"] * share))
+    texts = _text_queries(run, int(QUERIES["text"] * share))
     n = min(int(QUERIES["image"] * share), index.ntotal)
     alive = np.setdiff1d(index.rows.ids, run.snapshot.deleted_ids(), assume_unique=True)
     own = np.sort(np.random.default_rng(7).choice(alive, min(n, len(alive)), replace=False))
     images = index.rows.gather(index.rows.positions(own)).astype(np.float32)
+    by_text = {} if texts is None else {"text": (make_sample(index, texts[0]), f"{len(texts[0])} {texts[1]}")}
     return {
-        "text": (make_sample(index, texts), f"{len(texts)} {what}"),
+        **by_text,
         "image": (make_sample(index, images, own), f"{len(images)} images of the collection, themselves left out"),
     }
 
 
-def _text_queries(run: _Run, n: int) -> tuple[Floats, str]:
-    """Return embeddings (Q, D) of the collection's captions, or of generic prompts where it has few."""
+def _text_queries(run: _Run, n: int) -> tuple[Floats, str] | None:
+    """Return embeddings (Q, D) of the collection's captions, or of generic prompts where it has few.
+
+    None where there are neither: imported embeddings may be of a model that nobody knows, or that is not here.
+    """
     snapshot = run.snapshot
     have = snapshot.count("texts")
     if have >= 50:
         dead = snapshot.deleted_ids()
         live = ((p.ids, p.embeddings) for block in snapshot.blocks("texts") for p in _pieces(block, dead))
         return sample_rows(live, have, n, seed=7), "captions"
+    if snapshot.manifest.encoder.get("fingerprint") is None:
+        return None
     return np.asarray(run.encoder().encode_texts(generic_prompts(n)), np.float32), "generic prompts"
 
 

@@ -34,7 +34,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
 from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file
 from clipsearch.flows.shield import Shield, make_shield
-from clipsearch.scan import Source, open_source
+from clipsearch.scan import Holder, Source, open_source
 from clipsearch.store import Store, Writer
 from clipsearch.types import Skip, SkipReason
 
@@ -82,10 +82,11 @@ def ingest(
     Args:
         store: the collection.
         encoder: the encoder the collection was made with; the caller has checked it against the manifest.
-        source: folder, image, tar, CSV or Parquet file, or "-" for paths on ``stdin``.
+        source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths on
+            ``stdin``.
         engine: where pictures are decoded and embedded; None means here, with ``encoder``.
         captions: CSV with the columns image and caption.
-        column: the column of paths, where the source is a table.
+        column: the column of paths or pictures, where the source is a table.
         excludes: glob patterns of names to leave out.
         batch_size: images per forward pass.
         workers: decode processes on this machine; 0 means one a core.
@@ -107,13 +108,16 @@ def ingest(
     opened = open_source(source, column=column, stdin=stdin, excludes=excludes, exclude_dirs=(os.fsencode(store.path),))
     with store.writer(wait=wait) as writer:
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
+        run.holder = opened if isinstance(opened, Holder) else None
         with run.timed("scan"):
             plan = make_plan(opened, store, tell)
         run.skips.extend(plan.skips)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
             shield = make_shield(store.path)
-            work = Work(plan.to_decode, pool, batch_size, run.is_known, run.timed, looks=shield.wants_looks)
+            work = Work(
+                plan.to_decode, pool, batch_size, run.is_known, run.timed, looks=shield.wants_looks, holder=run.holder
+            )
             _embed(run, plan, engine or LocalEngine(encoder), work, tell, shield)
         run.dropped.extend(plan.gone)
         commit(run)
@@ -153,6 +157,8 @@ def _start(
     """Find the collection's root that holds the source, or make it one."""
     snapshot = store.snapshot()
     for root in snapshot.manifest.roots:
+        if root.is_given:
+            continue
         place = snapshot.root_path(root.id)
         if source.root == place or source.root.startswith(place.rstrip(b"/") + b"/"):
             prefix = os.path.relpath(source.root, place) if source.root != place else b""

@@ -43,8 +43,11 @@ def place_of(root: bytes, path: bytes, member: bytes | None) -> bytes:
 def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) -> Plan:
     """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone."""
     snapshot = store.snapshot()
-    roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots}
-    known = {place_of(roots[row.root], row.path, row.member): row for row in snapshot.known_files()}
+    # Rows that came with ready embeddings are no files to this machine: no scan changes them or finds them gone.
+    roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots if not root.is_given}
+    known = {
+        place_of(roots[row.root], row.path, row.member): row for row in snapshot.known_files() if row.root in roots
+    }
     sizes = {row.size for row in known.values()}
     plan = Plan()
     seen: set[bytes] = set()
@@ -82,7 +85,9 @@ def _sort_image(plan: Plan, ref: ImageRef, place: bytes, row: KnownFile | None, 
             plan.unchanged += 1
             return
         plan.replaced[place] = row
-    (plan.to_hash if ref.size in sizes else plan.to_decode).append(ref)
+    # a size of 0 is one that the source leaves open: only the row that was there before can be the same
+    known_size = ref.size in sizes if ref.size else row is not None
+    (plan.to_hash if known_size else plan.to_decode).append(ref)
 
 
 def _find_gone(

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from clipsearch.decode import DecodePool, DecodeRequest, Hashed
+from clipsearch.decode import DecodePool, Hashed
 from clipsearch.flows.plan import Plan, place_of
 from clipsearch.flows.progress import Progress
-from clipsearch.flows.run import Run, commit_if_due, image_row, skip_file
+from clipsearch.flows.run import Run, commit_if_due, hashes, image_row, skip_file
 from clipsearch.store import KnownFile, Snapshot
 from clipsearch.types import ImageRef, Skip
 
@@ -32,10 +32,9 @@ def reuse(run: Run, plan: Plan, pool: DecodePool, tell: Callable[[Progress], Non
     if not plan.to_hash:
         return
     donors = _donors(run.store.snapshot(), {ref.size for ref in plan.to_hash})
-    requests = (DecodeRequest(ref, hash_only=True) for ref in plan.to_hash)
     known: list[tuple[ImageRef, _Donor]] = []
     with run.timed("hash"):
-        for done, result in enumerate(pool.run(requests), start=1):
+        for done, result in enumerate(hashes(run, plan.to_hash, pool), start=1):
             if isinstance(result, Skip):
                 skip_file(run, plan, result)
             elif isinstance(result, Hashed):
@@ -54,8 +53,9 @@ def reuse(run: Run, plan: Plan, pool: DecodePool, tell: Callable[[Progress], Non
 def _donors(snapshot: Snapshot, sizes: set[int]) -> dict[bytes, _Donor]:
     """Return the stored rows of these sizes by the hash of their content."""
     donors: dict[bytes, _Donor] = {}
+    given = {root.id for root in snapshot.manifest.roots if root.is_given}  # their embeddings are not of our making
     for row in snapshot.known_files():
-        if row.size in sizes:
+        if row.size in sizes and row.root not in given:
             donors.setdefault(row.content_hash, _Donor(row, deque())).origins.append(row)
     return donors
 

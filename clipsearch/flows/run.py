@@ -1,17 +1,20 @@
 """The state of one index run: rows that wait, and the commit that makes them last."""
 
+import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipsearch.decode import DecodePool, DecodeRequest, Hashed
 from clipsearch.embed.base import Encoder
 from clipsearch.flows.captions import captions_by_image, hand_over
 from clipsearch.flows.plan import KEEPS_ITS_ROW, Plan, place_of
+from clipsearch.scan import Holder
 from clipsearch.store import ImageRow, Store, TextRow, Writer
-from clipsearch.types import ImageRef, Skip
+from clipsearch.types import Decoded, ImageRef, Skip
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Run:
     handed: tuple[list[TextRow], list[int]] | None = None  # captions that go with what is pending, old ids that leave
     stored: dict[bytes, int] = field(default_factory=dict)  # content hash → row id with that embedding
     fresh: dict[bytes, Any] = field(default_factory=dict)  # content hash → embedding (D,) not yet committed
+    holder: Holder | None = None  # the source, where it alone can read its pictures
     skips: list[Skip] = field(default_factory=list)
     embedded: int = 0
     reused: int = 0
@@ -52,6 +56,15 @@ class Run:
             yield
         finally:
             self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - start
+
+
+def hashes(run: Run, refs: Sequence[ImageRef], pool: DecodePool) -> Iterator[Decoded | Hashed | Skip]:
+    """Yield the SHA-256 of each picture's bytes, or why it cannot be had."""
+    if run.holder is None:
+        yield from pool.run(DecodeRequest(ref, hash_only=True) for ref in refs)
+        return
+    for ref, data in zip(refs, run.holder.load(refs), strict=True):
+        yield Hashed(ref, hashlib.sha256(data).digest())
 
 
 def skip_file(run: Run, plan: Plan, skip: Skip) -> None:

@@ -47,7 +47,7 @@ class CollectionStatus:
         deleted: rows that are gone but still lie in a shard.
         bytes_on_disk: size of all its files that are in force.
         shards: Parquet files of embeddings.
-        roots: (folder, whether it is there now, live images below it).
+        roots: (folder, whether it is there now, live images below it); "" stands for imported rows with given paths.
         created: when the collection was made, ISO 8601; ``updated``: when this version was.
         index_type: what searches of images use.
         index: the built index, or None where every image is compared.

@@ -7,15 +7,15 @@ A source is a folder, one image, a list of paths, a tar or a table. Scanning it 
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from clipsearch.errors import SourceNotFoundError
 from clipsearch.registry import Registry
 from clipsearch.types import ImageRef, Skip
 
-__all__ = ["SOURCES", "Ignored", "ScanOptions", "Scanned", "Source", "open_source"]
+__all__ = ["SOURCES", "Holder", "Ignored", "ScanOptions", "Scanned", "Source", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ScanOptions:
     """What a source may need beside its place.
 
     Attributes:
-        column: the column of paths, for a table.
+        column: the column of paths or pictures, for a table.
         stdin: byte stream of paths, for a list.
         excludes: glob patterns, matched against names and relative paths, for a folder.
         exclude_dirs: absolute folders to leave out, for a folder.
@@ -68,6 +68,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Holder(Protocol):
+    """A source that holds the bytes of its pictures in a form that only it can read."""
+
+    def load(self, refs: Iterable[ImageRef]) -> Iterator[bytes]:
+        """Yield the bytes of each picture, in the order asked for; quickest in the order of the scan."""
+        ...
+
+
 SOURCES = Registry(
     "source kind",
     {
@@ -76,11 +85,13 @@ SOURCES = Registry(
         "list": "clipsearch.scan.listing:ListSource",
         "tar": "clipsearch.scan.tar:TarSource",
         "table": "clipsearch.scan.table:TableSource",
+        "rows": "clipsearch.scan.picture_rows:RowSource",
     },
 )
 
 _COMPRESSED_TARS = (b".tgz", b".tar.gz", b".tar.bz2", b".tar.xz", b".tar.zst", b".tbz2", b".txz")
-_TABLES = (b".csv", b".parquet", b".pq")
+_PARQUET = (b".parquet", b".pq")
+_TABLES = (b".csv", *_PARQUET)
 
 
 def open_source(
@@ -95,9 +106,10 @@ def open_source(
     """Open what a person named.
 
     Args:
-        where: a folder, an image, a ``.tar``, a ``.csv`` or ``.parquet`` table; "-" for paths on ``stdin``.
+        where: a folder, an image, a ``.tar``, a ``.csv`` or ``.parquet`` table of paths, a ``.parquet`` table of
+            pictures; "-" for paths on ``stdin``.
         kind: a name of ``SOURCES``; None tells by what is there.
-        column: the column of paths in a table; None looks for "path", "image" or "file".
+        column: the column of paths or pictures in a table; None looks for the usual names.
         stdin: byte stream of paths, separated by NUL or, where there is none, by newlines.
         excludes: glob patterns of names or relative paths to leave out.
         exclude_dirs: absolute folders to leave out.
@@ -108,10 +120,10 @@ def open_source(
     """
     place = os.fsencode(where)
     options = ScanOptions(column, stdin, tuple(excludes), tuple(exclude_dirs))
-    return SOURCES.load(kind or _kind_of(place)).open(place, options)
+    return SOURCES.load(kind or _kind_of(place, column)).open(place, options)
 
 
-def _kind_of(place: bytes) -> str:
+def _kind_of(place: bytes, column: str | None) -> str:
     """Tell the kind of a source by what is there."""
     from clipsearch.scan.names import is_image_name
 
@@ -135,6 +147,10 @@ def _kind_of(place: bytes) -> str:
         )
     if lower.endswith(b".tar"):
         return "tar"
+    if lower.endswith(_PARQUET):
+        from clipsearch.scan.picture_rows import picture_column
+
+        return "table" if picture_column(place, column) is None else "rows"
     if lower.endswith(_TABLES):
         return "table"
     if is_image_name(place):

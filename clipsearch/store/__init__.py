@@ -11,6 +11,7 @@ Writers commit whole versions (``writer.py``), readers keep the version they ope
 reader can open the shards without this package (``parquet.py``).
 """
 
+from clipsearch.store.columns import NO_HASH, Columns
 from clipsearch.store.manifest import FileEntry, Manifest, Root
 from clipsearch.store.reader import Snapshot, verify_files
 from clipsearch.store.rows import ImageRow, KnownFile, KnownText, TextRow
@@ -20,6 +21,8 @@ from clipsearch.store.writer import Writer
 
 __all__ = [
     "FORMAT_VERSION",
+    "NO_HASH",
+    "Columns",
     "FileEntry",
     "ImageRow",
     "KnownFile",

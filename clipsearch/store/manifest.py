@@ -27,17 +27,22 @@ _CURRENT = re.compile(rb"v(\d{6,})\.json sha256:([0-9a-f]{64})\n")
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder that was indexed.
+    """A folder that was indexed, or what stands for one where paths are as somebody gave them (``is_given``).
 
     Attributes:
         id: what image rows name it by.
-        absolute: where it was when it was last indexed.
+        absolute: where it was when it was last indexed; empty for given paths.
         relative: the same place as seen from the collection's folder; both can move together.
     """
 
     id: int
     absolute: bytes
     relative: bytes | None
+
+    @property
+    def is_given(self) -> bool:
+        """Tell whether it is no folder: its rows came with ready embeddings, and their paths need not exist."""
+        return not self.absolute
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class FileEntry:
         rows: rows in it.
         bytes: its size.
         sha256: digest of its content, in hex.
-        kind: "images", "texts", "deleted", "skipped" or "sidecar".
+        kind: "images", "texts", "deleted", "skipped", "imports" or "sidecar".
         of: the file that a sidecar was derived from.
     """
 

@@ -13,12 +13,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipsearch.store.columns import NO_HASH
 from clipsearch.store.schema import VISIBLE
-from clipsearch.types import Ints
+from clipsearch.types import Ints, display_path
 
 _READ = {"folder": ("path_text", "member"), "name": ("path_text", "member"), "path": ("path_text",)}
 _READ |= {"source": ("source_text",)}
@@ -45,6 +47,68 @@ def read_embeddings(path: str) -> pa.ChunkedArray:
     """
     column = _read(path, ["embedding"]).column("embedding")
     return column.cast(pa.list_(pa.float32(), column.type.list_size))
+
+
+EVERYTHING = {
+    "id": pa.int64(),
+    "path": pa.string(),
+    "size": pa.int64(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "format": pa.string(),
+    "taken": pa.timestamp("us"),
+    "camera": pa.string(),
+    "lens": pa.string(),
+    "latitude": pa.float64(),
+    "longitude": pa.float64(),
+    "indexed_at": pa.timestamp("us", tz="UTC"),
+    "sha256": pa.string(),
+}
+"""What others are told of an image: ``path`` is where it is on this machine, or as it was given."""
+
+
+def read_everything(path: str, known_roots: Mapping[int, bytes]) -> pa.Table:
+    """Return the columns ``EVERYTHING`` of a shard of images.
+
+    Args:
+        path: the shard.
+        known_roots: root id → where it is now; empty where paths stand as they were given.
+
+    Raises:
+        ValueError: it is no such shard, or a page is damaged.
+    """
+    own = ("root", "path_text", "content_hash")
+    table = _read(path, [*own, *(name for name in EVERYTHING if name not in ("path", "sha256"))])
+    roots = table.column("root").to_pylist()
+    heads = {id_: display_path(os.path.join(place, b"")) if place else "" for id_, place in known_roots.items()}
+    paths = [heads[root] + text for root, text in zip(roots, table.column("path_text").to_pylist(), strict=True)]
+    hashes = [digest.hex() if digest != NO_HASH else None for digest in table.column("content_hash").to_pylist()]
+    sizes = _compute.if_else(_compute.equal(table.column("size"), 0), pa.nulls(1, pa.int64())[0], table.column("size"))
+    made = {"path": pa.array(paths, pa.string()), "sha256": pa.array(hashes, pa.string()), "size": sizes}
+    found = {
+        name: made[name]
+        if name in made
+        else table.column(name).cast(type_)
+        if name in table.column_names
+        else pa.nulls(len(table), type_)
+        for name, type_ in EVERYTHING.items()
+    }
+    return pa.table(found)
+
+
+def read_links(path: str) -> Ints:
+    """Return ids and image ids (2, n) of a shard of texts, those without an image left out.
+
+    Raises:
+        ValueError: it is no such shard, or a page is damaged.
+    """
+    table = _read(path, ["id", "image_id"]).drop_null()
+    return np.stack([table.column(name).to_numpy() for name in ("id", "image_id")])
+
+
+def kept(table: pa.Table, keep: Any) -> pa.Table:  # Any: (n,) bool
+    """Return the rows of a table for which an array of bool is true."""
+    return table if keep.all() else table.filter(pa.array(keep))
 
 
 def joined(tables: Sequence[pa.Table], kind: str, deleted: Ints) -> pa.Table:

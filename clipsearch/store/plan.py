@@ -1,7 +1,7 @@
 """Plan a commit: from rows to the bytes of new files, in memory, before anything is written."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import index
@@ -11,13 +11,20 @@ import numpy as np
 
 from clipsearch.store import sidecar
 from clipsearch.store.codec import bytes_to_json, dumps
+from clipsearch.store.columns import Columns
 from clipsearch.store.files import sha256
 from clipsearch.store.manifest import FileEntry
 from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.store.schema import COLUMNS, clean_text
 from clipsearch.types import Halves, Ints, Skip
 
-FOLDERS = {"images": "embeddings", "texts": "embeddings", "deleted": "deleted", "skipped": "skipped"}
+FOLDERS = {
+    "images": "embeddings",
+    "texts": "embeddings",
+    "deleted": "deleted",
+    "skipped": "skipped",
+    "imports": "imports",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,28 @@ def shard(
     ordered = sorted(rows, key=lambda row: row.id)
     embeddings = stack([row.embedding for row in ordered], dim)
     values = [_values(kind, row) for row in ordered]
-    stem, n = naming.stem(kind), len(ordered)
     data = parquet.encode(kind, values, embeddings, {"encoder": encoder}, naming.now)
+    return _shard_files(kind, naming, len(ordered), data, sidecar.encode(kind, values, embeddings))
+
+
+def columnar_shard(kind: str, columns: Columns | None, dim: int, naming: Naming, encoder: str) -> list[NewFile]:
+    """Return a shard and its sidecars from rows given as columns.
+
+    Raises:
+        ValueError: the columns do not fit each other, or a value does not fit its column.
+    """
+    if columns is None or not len(columns.ids):
+        return []
+    from clipsearch.store import parquet
+
+    columns.check(kind, dim)
+    data = parquet.encode_columns(kind, columns, {"encoder": encoder}, naming.now)
+    return _shard_files(kind, naming, len(columns.ids), data, sidecar.encode_columns(kind, columns))
+
+
+def _shard_files(kind: str, naming: Naming, n: int, data: bytes, sidecars: Mapping[str, bytes]) -> list[NewFile]:
+    stem = naming.stem(kind)
     name = f"{FOLDERS[kind]}/{stem}.parquet"
-    sidecars = sidecar.encode(kind, values, embeddings)
     return [
         _new(name, n, data, kind),
         *(_new(f"sidecars/{stem}{suffix}", n, part, "sidecar", name) for suffix, part in sidecars.items()),
@@ -97,6 +122,14 @@ def skipped(skips: Sequence[Skip], naming: Naming) -> list[NewFile]:
     ]
     name = f"{FOLDERS['skipped']}/{naming.stem('skipped')}.jsonl"
     return [_new(name, len(skips), b"".join(line + b"\n" for line in lines), "skipped")]
+
+
+def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:
+    """Return the record of which ready embeddings were taken over, as JSON; none where there is nothing new to say."""
+    if known is None:
+        return []
+    name = f"{FOLDERS['imports']}/{naming.stem('imports')}.json"
+    return [_new(name, len(known), dumps(list(known)) + b"\n", "imports")]
 
 
 def stack(embeddings: Sequence[Any], dim: int) -> Halves:

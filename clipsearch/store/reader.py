@@ -83,13 +83,25 @@ class _Shard:
             table = self._metadata = self._read(metadata.read_shard, self._entry.kind)
         return table
 
+    def everything(self, known_roots: Mapping[int, bytes]) -> Any:  # Any: as above
+        """Return all that is known of the images as an Arrow table, paths as on this machine; not kept."""
+        from clipsearch.store import metadata
+
+        return self._read(metadata.read_everything, known_roots)
+
+    def text_links(self) -> Ints:
+        """Return ids and image ids (2, n) of the texts that belong to an image; nothing else of them is read."""
+        from clipsearch.store import metadata
+
+        return self._read(metadata.read_links)
+
     def embedding_column(self) -> Any:  # Any: as above
         """Return the embeddings as a column of an Arrow table."""
         from clipsearch.store import metadata
 
         return self._read(metadata.read_embeddings)
 
-    def _read(self, read: Callable[..., Any], *arguments: str) -> Any:  # Any: as above
+    def _read(self, read: Callable[..., Any], *arguments: Any) -> Any:  # Any: as above
         try:
             return read(os.path.join(self._path, self._entry.name), *arguments)
         except (ValueError, KeyError) as problem:
@@ -168,7 +180,7 @@ class Snapshot:
             if entry.kind == "sidecar":
                 sidecars.setdefault(entry.of, []).append(entry)
         for entry in self.manifest.files:
-            if entry.kind == "skipped":
+            if entry.kind in ("skipped", "imports"):
                 _check_size(self.path, entry)
             elif entry.kind != "sidecar" and entry.name not in opened:
                 make = _Deleted if entry.kind == "deleted" else _Shard
@@ -256,6 +268,36 @@ class Snapshot:
         tables = [shard.metadata().append_column("embedding", shard.embedding_column()) for shard in shards]
         return metadata.joined(tables, kind, self.deleted_ids()) if tables else self.metadata_table(kind)
 
+    def live_blocks(self, allowed: Ints | None = None) -> Iterator[tuple[EmbeddingBlock, Any]]:
+        """Yield live images shard by shard, ids ascending, with an Arrow table of all that is known of each.
+
+        Args:
+            allowed: (n,) ids that may come, ascending; None allows all.
+        """
+        from clipsearch.store import metadata
+
+        known = {root.id: self.root_path(root.id) for root in self.manifest.roots}
+        dead = self.deleted_ids()
+        for shard in self._shards["images"]:
+            data = shard.data
+            keep = ~np.isin(data.ids, dead)
+            if allowed is not None:
+                keep &= np.isin(data.ids, allowed)
+            if keep.any():
+                yield (
+                    EmbeddingBlock(data.ids[keep], data.embeddings[keep]),
+                    metadata.kept(shard.everything(known), keep),
+                )
+
+    def caption_links(self) -> tuple[Ints, Ints]:
+        """Return image ids (n,), ascending, and the ids (n,) of the live texts that belong to them."""
+        none = np.empty((2, 0), np.int64)
+        ids, images = np.concatenate([none, *(shard.text_links() for shard in self._shards["texts"])], axis=1)
+        live = ~np.isin(ids, self.deleted_ids())
+        ids, images = ids[live], images[live]
+        order = np.lexsort((ids, images))
+        return images[order], ids[order]
+
     def texts_of(self, image_ids: Ints) -> Ints:
         """Return the ids (n,) of the live texts that belong to images, whose ids are ascending."""
         table = self.metadata_table("texts").select(["id", "image_id"]).drop_null()
@@ -281,6 +323,11 @@ class Snapshot:
                 member = None if row["member"] is None else bytes_from_json(row["member"])
                 skips.append(Skip(bytes_from_json(row["path"]), SkipReason(row["reason"]), row["detail"], member))
         return skips
+
+    def imports(self) -> list[Any]:  # Any: JSON values
+        """Return what ``Writer.commit_columns`` was last told of imports; empty where there were none."""
+        entries = self.manifest.files_of("imports")
+        return json.loads(_read_checked(self.path, entries[-1])) if entries else []
 
     def root_path(self, root_id: int) -> bytes:
         """Return where a root is now: where it lies as seen from the collection if it is there, else where it was.

@@ -38,5 +38,10 @@ def new_root(collection: str, roots: Sequence[Root], absolute: bytes) -> Root:
     return Root(id_, absolute, os.path.relpath(absolute, _real(collection)))
 
 
+def given_root(roots: Sequence[Root]) -> Root:
+    """Return the root of paths that are no files below any folder: as they were given, so they stand."""
+    return Root(max((root.id for root in roots), default=-1) + 1, b"", None)
+
+
 def _real(collection: str) -> bytes:
     return os.fsencode(os.path.realpath(collection))

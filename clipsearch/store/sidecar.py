@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import CorruptShardError
 from clipsearch.store.codec import decode_value, dumps, encode_value
+from clipsearch.store.columns import Columns, json_lines
 from clipsearch.store.schema import COLUMNS
 from clipsearch.types import Halves, Ints
 
@@ -48,7 +49,15 @@ def encode(kind: str, rows: Sequence[Mapping[str, Any]], embeddings: Halves) -> 
         dumps({name: encode_value(type_, row[name]) for name, type_ in types.items() if row[name] is not None}) + b"\n"
         for row in rows
     ]
-    ids = np.array([row["id"] for row in rows], dtype=np.int64)
+    return _files(np.array([row["id"] for row in rows], dtype=np.int64), lines, embeddings)
+
+
+def encode_columns(kind: str, columns: Columns) -> dict[str, bytes]:
+    """Return the three sidecars of a shard, by suffix, from rows given as columns."""
+    return _files(columns.ids, json_lines(kind, columns), columns.embeddings)
+
+
+def _files(ids: Ints, lines: Sequence[bytes], embeddings: Halves) -> dict[str, bytes]:
     offsets = np.cumsum([0, *map(len, lines)], dtype=np.int64)
     return {
         ".emb.npy": npy_bytes(embeddings),

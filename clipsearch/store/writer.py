@@ -15,22 +15,24 @@ it, under the lock, *before* it writes: so a file of version v on the disk, v no
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
 from clipsearch.errors import LockedError
 from clipsearch.store import plan, roots
+from clipsearch.store.columns import Columns
 from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, storage_errors, sync_dir
 from clipsearch.store.manifest import MANIFESTS, Manifest, publish, read_current
 from clipsearch.store.reader import Snapshot
 from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.types import Ints, Skip
 
-FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped")
-_VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
+FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped", "imports")
+_VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped|imports)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
 
 
 def remove_leftovers(path: str, version: int) -> None:
@@ -83,6 +85,14 @@ class Writer:
             self._roots.append(root)
         return root.id
 
+    def given_root(self) -> int:
+        """Return the id of the root for paths that stand as they were given, be they files, addresses or keys."""
+        root = next((root for root in self._roots if root.is_given), None)
+        if root is None:
+            root = roots.given_root(self._roots)
+            self._roots.append(root)
+        return root.id
+
     def new_ids(self, n: int) -> range:
         """Return ``n`` row ids that no committed row has or had."""
         ids = range(self._next_id, self._next_id + n)
@@ -109,27 +119,78 @@ class Writer:
             StorageError: the disk is full or cannot be written; the version before stays in force. (If the very
                 last step failed, the new one may be; the same commit given again then does nothing.)
         """
+        if not {row.root for row in images} <= {root.id for root in self._roots}:
+            raise ValueError("An image's root is unknown; take it from root_id.")
+
+        def shards(naming: plan.Naming, encoder: str) -> list[plan.NewFile]:
+            dim = self.manifest.dim
+            return [
+                *plan.shard("images", images, dim, naming, encoder),
+                *plan.shard("texts", texts, dim, naming, encoder),
+            ]
+
+        return self._commit(shards, (_ids(images), _ids(texts)), deleted, skipped, None)
+
+    def commit_columns(
+        self,
+        images: Columns | None = None,
+        texts: Columns | None = None,
+        deleted: Sequence[int] | Ints = (),
+        skipped: Sequence[Skip] | None = None,
+        imports: Sequence[Any] | None = None,
+    ) -> Manifest:
+        """Make one new version as ``commit`` does, of rows given as columns: a shard a kind.
+
+        Args:
+            images: new images.
+            texts: new texts.
+            deleted: ids of rows that are gone.
+            skipped: what this run left out, in place of the list stored before; None keeps that list.
+            imports: JSON values that ``Snapshot.imports`` is to give back, in place of those stored before; None
+                keeps them. They become real with the rows, or not at all.
+
+        Raises:
+            ValueError: a column does not fit.
+            StorageError: the disk is full or cannot be written.
+        """
+
+        def shards(naming: plan.Naming, encoder: str) -> list[plan.NewFile]:
+            dim = self.manifest.dim
+            return [
+                *plan.columnar_shard("images", images, dim, naming, encoder),
+                *plan.columnar_shard("texts", texts, dim, naming, encoder),
+            ]
+
+        none = np.empty(0, np.int64)
+        ids = (none if images is None else images.ids, none if texts is None else texts.ids)
+        return self._commit(shards, ids, deleted, skipped, imports)
+
+    def _commit(
+        self,
+        shards: Callable[[plan.Naming, str], list[plan.NewFile]],
+        ids: tuple[Ints, Ints],
+        deleted: Sequence[int] | Ints,
+        skipped: Sequence[Skip] | None,
+        imports: Sequence[Any] | None,
+    ) -> Manifest:
         if self._closed:
             raise ValueError("The writer is closed: its lock was given back.")
-        ids = (_ids(images), _ids(texts))
         with storage_errors(self.path):
             if self._took_effect(ids):
                 return self.manifest
             naming = plan.Naming(self.manifest.version + 1, secrets.token_hex(4), datetime.now(UTC))
             self._check_ids(np.concatenate(ids))
-            if not {row.root for row in images} <= {root.id for root in self._roots}:
-                raise ValueError("An image's root is unknown; take it from root_id.")
             gone = self._newly_deleted(deleted, np.concatenate(ids))
-            encoder = str(self.manifest.encoder.get("name", ""))
             files = [
-                *plan.shard("images", images, self.manifest.dim, naming, encoder),
-                *plan.shard("texts", texts, self.manifest.dim, naming, encoder),
+                *shards(naming, str(self.manifest.encoder.get("name", ""))),
                 *plan.deleted(gone, naming),
                 *plan.skipped(skipped or (), naming),
+                *plan.imports(imports, naming),
             ]
             if not files and (skipped is None or not self.manifest.files_of("skipped")):
                 return self.manifest
-            manifest = self._next_manifest(files, ids, gone, naming, keeps_skipped=skipped is None)
+            replaced = {name for name, new in (("skipped", skipped), ("imports", imports)) if new is not None}
+            manifest = self._next_manifest(files, ids, gone, naming, replaced)
             self._failed = _Attempt(manifest.version, ids)
             self._write(files, manifest)
         self._failed = None
@@ -171,7 +232,7 @@ class Writer:
             if (snapshot.contains("images", ids) | snapshot.contains("texts", ids)).any():
                 raise ValueError("A row's id is stored already; ids are never used again.")
 
-    def _newly_deleted(self, deleted: Sequence[int], new: Ints) -> Ints:
+    def _newly_deleted(self, deleted: Sequence[int] | Ints, new: Ints) -> Ints:
         """Return the ids, ascending, of rows that are stored (or come with this commit) and not deleted yet."""
         ids = np.unique(np.asarray(deleted, dtype=np.int64))
         if not len(ids):
@@ -188,10 +249,10 @@ class Writer:
         ids: tuple[Ints, Ints],
         gone: Ints,
         naming: plan.Naming,
-        keeps_skipped: bool,
+        replaced: Collection[str],
     ) -> Manifest:
         old = self.manifest
-        kept = [entry for entry in old.files if keeps_skipped or entry.kind != "skipped"]
+        kept = [entry for entry in old.files if entry.kind not in replaced]
         counts = {"deleted": old.counts["deleted"] + len(gone)}
         for kind, new in zip(("images", "texts"), ids, strict=True):
             lost = self._snapshot().contains(kind, gone) | np.isin(gone, new) if len(gone) else gone

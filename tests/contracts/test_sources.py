@@ -4,6 +4,8 @@ import io
 import os
 import tarfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from clipsearch.scan import SOURCES, Ignored, open_source
@@ -37,6 +39,10 @@ def opened(request, tmp_path):
         rows = b"\n".join(b'"' + name + b'"' for name in reversed(PICTURES))
         (folder / "photos.csv").write_bytes(b"path\n" + rows + b"\n")
         return request.param, lambda: open_source(folder / "photos.csv")
+    if request.param == "rows":
+        cells = [{"bytes": name * 10 + b"\0", "path": None} for name in PICTURES]
+        pq.write_table(pa.table({"image": cells}), tmp_path / "photos.parquet", row_group_size=3)
+        return request.param, lambda: open_source(tmp_path / "photos.parquet")
     raise AssertionError(f"the contract does not know how to make a source of kind {request.param}")
 
 
@@ -57,6 +63,11 @@ def test_every_scan_meets_the_same_in_the_same_order(opened):
 def test_every_picture_is_met_once_with_its_bytes(opened):
     kind, make = opened
     refs = [entry for entry in make().scan() if isinstance(entry, ImageRef)]
+    if kind == "rows":
+        assert [ref.member for ref in refs] == [b"0", b"1", b"2", b"3"]
+        for order in (refs, refs[::-1], [refs[3], refs[0], refs[0]]):
+            assert list(make().load(order)) == [PICTURES[ref.offset] * 10 + b"\0" for ref in order]
+        return
     expected = PICTURES[:1] if kind == "file" else PICTURES
     assert [ref.path if ref.member is None else ref.member for ref in refs] == expected
     assert len({ref.key for ref in refs}) == len(refs)
@@ -81,7 +92,7 @@ def test_a_source_that_covers_a_picture_meets_it(opened):
     kind, make = opened
     source = make()
     covered = [source.covers(ref.path, ref.member) for ref in source.scan() if isinstance(ref, ImageRef)]
-    assert covered == [kind in ("folder", "tar")] * len(covered)
+    assert covered == [kind in ("folder", "tar", "rows")] * len(covered)
 
 
 def test_a_scan_is_lazy_and_may_be_left(opened):

@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from clipsearch.decode import DecodePool
+from clipsearch.decode import DecodePool, DecodeRequest
 from clipsearch.errors import ClipsearchError
+from clipsearch.scan import Holder
 from clipsearch.types import Floats, ImageMetadata, ImageRef, Skip
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class Work:
         is_known: whether the bytes of this hash have an embedding by now; they need no other.
         timed: adds the time spent inside to a stage of the report.
         looks: whether results shall have a thumbnail.
+        holder: the source, where it alone can read its pictures.
     """
 
     refs: Sequence[ImageRef]
@@ -82,6 +84,15 @@ class Work:
     is_known: Callable[[bytes], bool]
     timed: Timer
     looks: bool = False
+    holder: Holder | None = None
+
+    def requests(self) -> Iterator[DecodeRequest]:
+        """Yield what decode workers are asked for: a file to open, or the bytes that the source holds of it."""
+        if self.holder is None:
+            yield from map(DecodeRequest, self.refs)
+            return
+        for ref, data in zip(self.refs, self.holder.load(self.refs), strict=True):
+            yield DecodeRequest(ref, data=data)
 
 
 class Engine(Protocol):

@@ -14,7 +14,6 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from clipsearch.decode import DecodeRequest
 from clipsearch.embed import devices_of, load_encoder
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
@@ -66,8 +65,7 @@ class LocalEngine:
     def embed(self, work: Work) -> Generator[list[Result]]:
         """Yield one result a file, in order, in batches; see ``base.Engine``."""
         encoders = (self._encoder, *self._others())
-        requests = (DecodeRequest(ref) for ref in work.refs)
-        with run_ahead(work.pool.run(requests), _AHEAD * work.batch_size * len(encoders)) as results:
+        with run_ahead(work.pool.run(work.requests()), _AHEAD * work.batch_size * len(encoders)) as results:
             batches = cut(_pictures(timed_iteration(work.timed, "decode", results)), work.batch_size)
             if len(encoders) == 1:
                 yield from _in_turn(encoders[0], batches, work)

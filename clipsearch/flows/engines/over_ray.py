@@ -67,6 +67,11 @@ class RayEngine:
             EngineError: the cluster cannot be reached, or fails.
             ClipsearchError: what went wrong in a worker, such as WeightsNotFoundError.
         """
+        if work.holder is not None:
+            raise InputError(
+                "The pictures lie inside a table, and the engine 'ray' reads files only.\n"
+                "Leave the engine out: they are embedded on this machine."
+            )
         from clipsearch.flows.engines.ray_cluster import connected
         from clipsearch.flows.engines.ray_rows import in_order
 
