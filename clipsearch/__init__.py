@@ -34,9 +34,9 @@ if TYPE_CHECKING:
         UnknownNameError,
         WeightsNotFoundError,
     )
-    from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
     from clipsearch.flows.ingest import IndexReport
+    from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
     from clipsearch.types import Hit, SearchResult, Skip, SkipReason, Verdict
@@ -60,7 +60,7 @@ _HOMES = {
         "UnknownNameError",
         "WeightsNotFoundError",
     ),
-    "clipsearch.flows.build": ("BuildReport",),
+    "clipsearch.flows.outcome": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),

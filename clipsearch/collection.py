@@ -33,9 +33,9 @@ from clipsearch.store import Store
 from clipsearch.types import SearchResult
 
 if TYPE_CHECKING:
-    from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.ingest import IndexReport
+    from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
 
@@ -217,6 +217,7 @@ class Collection:
         *,
         recipe: str | None = None,
         memory_bytes: int | None = None,
+        jobs: int = 1,
         retrain: bool = False,
         progress: "Callable[[Progress], None] | None" = None,
         say: Callable[[str], None] | None = None,
@@ -231,6 +232,7 @@ class Collection:
             index_type: "auto", "flat" (none), "ivfflat" or "ivfpq".
             recipe: name of a recipe, or a TOML file, in place of a choice.
             memory_bytes: what building may take; None takes 70 % of what is free.
+            jobs: processes that put pictures into the index.
             retrain: build anew even where there is an index.
             progress: called now and then with how far it is.
             say: called with the choice, in one line, before the work begins.
@@ -248,6 +250,7 @@ class Collection:
             index_type=index_type,
             recipe=recipe,
             memory_bytes=memory_bytes,
+            jobs=jobs,
             retrain=retrain,
             progress=progress,
             say=say,
