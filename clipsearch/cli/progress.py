@@ -18,9 +18,15 @@ STAGES = {
     "sample": "sampling",
     "train": "training",
     "add": "adding",
+    "save": "joining",
+    "rows": "copying",
+    "compare": "comparing",
     "measure": "measuring",
     "calibrate": "calibrating",
 }
+
+
+_CLOCK = {"speed_estimate_period": 300.0}  # seconds: an iteration of a k-means can take a minute
 
 
 @contextmanager
@@ -39,7 +45,7 @@ def progress_bar(console: Console) -> "Iterator[Callable[[Progress], None] | Non
         bars.TextColumn("{task.fields[counts]}"),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=terminal, transient=True, refresh_per_second=5, expand=True) as bar:
+    with bars.Progress(*columns, console=terminal, transient=True, refresh_per_second=5, expand=True, **_CLOCK) as bar:
         task = bar.add_task("loading", total=None, counts="")
         stage = ""
 

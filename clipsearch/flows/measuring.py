@@ -33,8 +33,8 @@ def tuned(run: Run, record: IndexRecord) -> IndexRecord:
     index, samples = _open(run, record), _samples(run)
     after = _trimmed(run)
     points = {
-        kind: tuple(tune(index, record.recipe.nlist, sample, run.step("measure"), after))
-        for kind, (sample, _) in samples.items()
+        kind: tuple(tune(index, record.recipe.nlist, sample, _step(run, number, len(samples)), after))
+        for number, (kind, (sample, _)) in enumerate(samples.items())
     }
     measured = {
         kind: Measured(recall, recall, what, now())
@@ -79,7 +79,7 @@ def _all_rows(run: Run) -> Iterator[EmbeddingBlock]:
     for block in joined(live(run.snapshot)):
         yield block
         done += len(block.ids)
-        run.tell(Progress("measure", done, n))
+        run.tell(Progress("compare", done, n))
 
 
 def _text_queries(run: Run, n: int) -> tuple[Floats, str]:
@@ -108,6 +108,11 @@ def _open(run: Run, record: IndexRecord) -> IvfIndex:
     index = load_base(run.snapshot, record)
     index.remove(run.snapshot.deleted_ids())
     return index
+
+
+def _step(run: Run, number: int, kinds: int) -> Callable[[int, int], None]:
+    """Return what hears of the ``number``-th kind of query, and counts all kinds as one stage."""
+    return lambda done, total: run.tell(Progress("measure", number * total + done, kinds * total))
 
 
 def _trimmed(run: Run) -> Callable[[], None]:

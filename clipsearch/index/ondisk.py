@@ -119,7 +119,8 @@ def open_part(path: str, start: int = 0) -> ListsFile:
 def open_lists(path: str) -> ListsFile:
     """Find the lists in a whole index file, whose lists come last."""
     faiss = load_faiss()
-    ivf = faiss.extract_index_ivf(faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC))
+    index = faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)  # held: what is taken out of it lives as long as it does
+    ivf = faiss.extract_index_ivf(index)
     sizes = np.array([ivf.invlists.list_size(i) for i in range(ivf.nlist)], np.int64)
     code_bytes = ivf.code_size
     return ListsFile(path, sizes, os.path.getsize(path) - int(sizes.sum()) * (code_bytes + 8), code_bytes)
