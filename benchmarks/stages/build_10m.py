@@ -32,6 +32,7 @@ from clipsearch.cli.build import read_size  # noqa: E402
 from clipsearch.flows.index_files import read_record  # noqa: E402
 from clipsearch.flows.pages import trim  # noqa: E402
 from clipsearch.flows.streaming import joined, live  # noqa: E402
+from clipsearch.index.costs import disk_bytes, peak_bytes  # noqa: E402
 from clipsearch.index.exact import exact_samples  # noqa: E402
 from clipsearch.index.tuning import K, recall_of  # noqa: E402
 from clipsearch.store import ImageRow, Store, TextRow  # noqa: E402
@@ -173,6 +174,8 @@ def main() -> None:
     figures = {
         **what,
         **built,
+        "stated_memory": peak_bytes(record.recipe, args.rows, args.jobs),
+        "stated_disk": disk_bytes(record.recipe, args.rows),
         "nlist": record.recipe.nlist,
         "file_bytes": files,
         "bytes_per_vector_searched": round(record.hot_bytes, 1),
@@ -183,6 +186,8 @@ def main() -> None:
     }
     append(args.out, figures)
     print(json.dumps(figures, indent=1))
+    if figures["peak_resident"] > figures["stated_memory"]:
+        raise SystemExit("more memory was taken than had been stated")
 
 
 if __name__ == "__main__":
