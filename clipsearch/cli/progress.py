@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli.console import Console, is_terminal
 
@@ -26,7 +26,7 @@ STAGES = {
 }
 
 
-_CLOCK = {"speed_estimate_period": 300.0}  # seconds: an iteration of a k-means can take a minute
+PERIOD = 300.0  # seconds that the rate is taken over: an iteration of a k-means can take a minute
 
 
 @contextmanager
@@ -45,7 +45,8 @@ def progress_bar(console: Console) -> "Iterator[Callable[[Progress], None] | Non
         bars.TextColumn("{task.fields[counts]}"),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=terminal, transient=True, refresh_per_second=5, expand=True, **_CLOCK) as bar:
+    how: Any = {"transient": True, "refresh_per_second": 5, "expand": True}  # Any: keyword arguments
+    with bars.Progress(*columns, console=terminal, speed_estimate_period=PERIOD, **how) as bar:
         task = bar.add_task("loading", total=None, counts="")
         stage = ""
 

@@ -7,22 +7,22 @@ that a build that is killed leaves nobody at work behind it.
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from clipsearch.errors import ClipsearchError
-from clipsearch.flows.saved_files import SavedFile, stamped
+from clipsearch.flows.saved_files import SavedFile, saved_file, stamped
 from clipsearch.flows.streaming import joined, live_range
 from clipsearch.index.filling import PartFiller
-from clipsearch.index.recipe import Recipe
-from clipsearch.store import Snapshot
+from clipsearch.index.recipe import Recipe, from_mapping
+from clipsearch.store import Manifest, Snapshot
 from clipsearch.store.files import stream_file
+from clipsearch.store.manifest import from_bytes, to_bytes
 
 Told = Callable[[int], None]
 
@@ -43,7 +43,7 @@ class PartTask:
     """
 
     path: str
-    manifest: Any  # Any: a Manifest, which the store does not show
+    manifest: Manifest
     recipe: Recipe
     trained: str
     name: str
@@ -136,29 +136,49 @@ def _answer(process: "subprocess.Popen[bytes]", task: PartTask) -> SavedFile:
     assert process.stdin is not None and process.stdout is not None
     with process, process.stdin, process.stdout:
         try:
-            pickle.dump(task, process.stdin)
+            process.stdin.write(_to_line(task))
             process.stdin.flush()
-            answer = pickle.load(process.stdout)  # our own worker's
-        except (OSError, EOFError, pickle.UnpicklingError) as problem:
+            answer = json.loads(process.stdout.readline())
+        except (OSError, ValueError) as problem:
             process.kill()
             raise PartError(
                 f"A process that filled part {task.number} of the index was killed, perhaps for memory.\n"
                 "What is finished is kept: run the command again, with fewer --jobs."
             ) from problem
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
+    return _understood(answer)
+
+
+def _understood(answer: dict[str, Any]) -> SavedFile:  # Any: JSON
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["why"])
+    if "why" in answer:
+        raise PartError(answer["why"])
+    return saved_file(answer)
+
+
+def _to_line(task: PartTask) -> bytes:
+    plain = {name: getattr(task, name) for name in ("path", "trained", "name", "number", "start", "n")}
+    manifest = to_bytes(task.manifest).decode()
+    return json.dumps({**plain, "recipe": asdict(task.recipe), "manifest": manifest}).encode() + b"\n"
+
+
+def _from_line(line: bytes) -> PartTask:
+    document = json.loads(line)
+    manifest = from_bytes(document.pop("manifest").encode(), document["path"])
+    return PartTask(**{**document, "recipe": from_mapping(document["recipe"]), "manifest": manifest})
 
 
 def main() -> None:
     """Do one task: the body of a worker process."""
-    task = pickle.load(sys.stdin.buffer)  # our own parent's
+    task = _from_line(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        answer: SavedFile | Exception = fill(task)
-    except (ClipsearchError, OSError) as problem:
-        answer = problem
-    pickle.dump(answer, sys.stdout.buffer)
+        answer = asdict(fill(task))
+    except ClipsearchError as problem:
+        answer = {"why": str(problem)}
+    except OSError as problem:
+        answer = {"errno": problem.errno, "why": problem.strerror or str(problem)}
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     sys.stdout.flush()
 
 
