@@ -36,11 +36,11 @@ if TYPE_CHECKING:
         UnknownNameError,
         WeightsNotFoundError,
     )
-    from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
     from clipsearch.flows.export import ExportReport
     from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
+    from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
     from clipsearch.types import GeneratedImage, Hit, SearchResult, Skip, SkipReason, Verdict
@@ -66,7 +66,7 @@ _HOMES = {
         "UnknownNameError",
         "WeightsNotFoundError",
     ),
-    "clipsearch.flows.build": ("BuildReport",),
+    "clipsearch.flows.outcome": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
     "clipsearch.flows.export": ("ExportReport",),
     "clipsearch.flows.import_embeddings": ("ImportReport",),

@@ -33,12 +33,12 @@ from clipsearch.store import Store
 from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
-    from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.export import ExportReport
     from clipsearch.flows.generators import Chosen
     from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
+    from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
     from clipsearch.generate.service import GeneratorService
@@ -288,6 +288,7 @@ class Collection:
         *,
         recipe: str | None = None,
         memory_bytes: int | None = None,
+        jobs: int = 1,
         retrain: bool = False,
         progress: "Callable[[Progress], None] | None" = None,
         say: Callable[[str], None] | None = None,
@@ -302,6 +303,7 @@ class Collection:
             index_type: "auto", "flat" (none), "ivfflat" or "ivfpq".
             recipe: name of a recipe, or a TOML file, in place of a choice.
             memory_bytes: what building may take; None takes 70 % of what is free.
+            jobs: processes that put pictures into the index.
             retrain: build anew even where there is an index.
             progress: called now and then with how far it is.
             say: called with the choice, in one line, before the work begins.
@@ -319,6 +321,7 @@ class Collection:
             index_type=index_type,
             recipe=recipe,
             memory_bytes=memory_bytes,
+            jobs=jobs,
             retrain=retrain,
             progress=progress,
             say=say,

@@ -56,7 +56,7 @@ def read_size(text: str) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
-def build(console: Console, collection: "Collection", wanted: dict[str, Any]) -> None:
+def build(console: Console, collection: "Collection", wanted: dict[str, Any], jobs: int | None = None) -> None:
     """Bring the index up to date and say in one line what it is; nothing where nothing was to be done or asked."""
     from clipsearch.cli.progress import progress_bar
     from clipsearch.errors import InputError
@@ -68,6 +68,7 @@ def build(console: Console, collection: "Collection", wanted: dict[str, Any]) ->
                 wanted["index_type"] or "auto",
                 recipe=wanted["recipe"],
                 memory_bytes=wanted["memory"],
+                jobs=jobs or 1,
                 retrain=wanted["retrain"],
                 progress=progress,
                 say=lambda line: console.note(f"index: {line}"),
@@ -78,7 +79,10 @@ def build(console: Console, collection: "Collection", wanted: dict[str, Any]) ->
         console.note(f"note: {problem}")  # the pictures are in, and every search finds them
         return
     except KeyboardInterrupt:
-        raise click.Abort("the pictures are saved; the index is as it was. The same command goes on.") from None
+        raise click.Abort(
+            "the pictures are saved, searches use the index as it was, and what is built is kept. "
+            "The same command goes on from there."
+        ) from None
     say = console.note if asked or done.action in ("built", "extended") else console.detail
     say(f"index: {done.line}")
 

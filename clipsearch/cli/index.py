@@ -59,7 +59,7 @@ FINISHED_WITH_SKIPS = 3
     metavar="N",
     type=click.IntRange(min=0),
     show_default="0, one a core",
-    help="Processes that decode pictures; of each worker under the engine ray.",
+    help="Processes that decode pictures (of each worker under the engine ray), and, where given, build the index.",
 )
 @click.option(
     "--commit-every",
@@ -106,7 +106,7 @@ def command(
     """  # noqa: D301
     wanted = {name: settings.pop(name) for name in NAMES}
     if source is None:
-        return _build_only(console, index, indexes_dir, how, wanted)
+        return _build_only(console, index, indexes_dir, how, wanted, settings["jobs"])
     _check_wanted(wanted)
     check_engine(settings["engine"])
     if embeddings:
@@ -124,11 +124,13 @@ def command(
             _warn_of_another_root(console, collection, path, source)
         done = _run(console, collection, source, settings)
         _say(console, done, path, report)
-        build(console, collection, wanted)
+        build(console, collection, wanted, settings["jobs"])
     return FINISHED_WITH_SKIPS if done.skips else 0
 
 
-def _build_only(console: Console, index: str | None, home: str, how: dict[str, str], wanted: dict[str, Any]) -> int:
+def _build_only(
+    console: Console, index: str | None, home: str, how: dict[str, str], wanted: dict[str, Any], jobs: int | None
+) -> int:
     """Without SOURCE: bring nothing but the approximate index up to date."""
     import clipsearch
     from clipsearch.cli.place import find
@@ -137,7 +139,7 @@ def _build_only(console: Console, index: str | None, home: str, how: dict[str, s
         ctx = click.get_current_context()
         raise click.UsageError("Missing argument 'SOURCE': a folder, a picture, a tar, a table, or -.", ctx)
     with clipsearch.open(find(index, home), **how) as collection:
-        build(console, collection, wanted)
+        build(console, collection, wanted, jobs)
     return 0
 
 

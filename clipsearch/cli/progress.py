@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.cli.console import Console, is_terminal
 
@@ -18,11 +18,17 @@ STAGES = {
     "sample": "sampling",
     "train": "training",
     "add": "adding",
+    "save": "joining",
+    "rows": "copying",
+    "compare": "comparing",
     "measure": "measuring",
     "calibrate": "calibrating",
     "import": "importing",
     "export": "exporting",
 }
+
+
+PERIOD = 300.0  # seconds that the rate is taken over: an iteration of a k-means can take a minute
 
 
 @contextmanager
@@ -41,7 +47,8 @@ def progress_bar(console: Console) -> "Iterator[Callable[[Progress], None] | Non
         bars.TextColumn("{task.fields[counts]}"),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=terminal, transient=True, refresh_per_second=5, expand=True) as bar:
+    how: Any = {"transient": True, "refresh_per_second": 5, "expand": True}  # Any: keyword arguments
+    with bars.Progress(*columns, console=terminal, speed_estimate_period=PERIOD, **how) as bar:
         task = bar.add_task("loading", total=None, counts="")
         stage = ""
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.errors import ClipsearchError, CorruptShardError
+from clipsearch.flows.saved_files import SavedFile, Segment, is_whole, saved_file, saved_segment
 from clipsearch.flows.view import read_index_pointer
 from clipsearch.index import INDEX_TYPES
 from clipsearch.index.faiss_library import faiss_is_installed
@@ -32,32 +33,13 @@ from clipsearch.index.layered import LayeredIndex
 from clipsearch.index.recipe import Recipe, from_mapping
 from clipsearch.index.tuning import OperatingPoint
 from clipsearch.store import Snapshot
-from clipsearch.store.files import CURRENT, HOLDER, LOCK, put_in_force, read_bytes, sha256, sha256_of_file
+from clipsearch.store.files import CURRENT, HOLDER, LOCK, put_in_force, read_bytes, sha256
 from clipsearch.types import EmbeddingBlock
 
 FOLDER = "index"
 FORMAT = 2
 REBUILD = "It is derived from the collection: rebuild it with 'clipsearch index --retrain'."
 _POINTER = re.compile(rb"(\S+\.json) sha256:([0-9a-f]{64})\n")
-
-
-@dataclass(frozen=True, slots=True)
-class SavedFile:
-    """A file of an index: name in ``index/``, size, SHA-256, and the file system's stamp when it was written."""
-
-    name: str
-    bytes: int
-    sha256: str
-    stamp: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Exact rows: a file of ids and a file of float16 rows, ``n`` of them."""
-
-    n: int
-    ids: SavedFile
-    rows: SavedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +157,6 @@ def remove_others(path: str, kept: Iterable[str]) -> None:
                 os.unlink(os.path.join(folder, name))
 
 
-def stamped(folder: str, name: str, size: int, digest: str) -> SavedFile:
-    """Return the entry of a file that was just put in place."""
-    return SavedFile(name, size, digest, _stamp(os.path.join(folder, name)))
-
-
 def open_index(snapshot: Snapshot) -> tuple[LayeredIndex | None, tuple[str, ...]]:
     """Open the built index of a collection's images, with the rows added since beside it and the deleted ones hidden.
 
@@ -249,22 +226,23 @@ def _with_changes(base: IvfIndex, record: IndexRecord, snapshot: Snapshot) -> La
     return index
 
 
-def _check(folder: str, file: SavedFile) -> None:
-    where = os.path.join(folder, file.name)
+def files_in_force(path: str) -> set[str]:
+    """Return the names of the files that belong to the index in force; none where its record cannot be read."""
+    pointer = _POINTER.fullmatch(read_index_pointer(path) or b"")
     try:
-        found = _stamp(where)
-        whole = os.stat(where).st_size == file.bytes and (
-            found == tuple(file.stamp) or sha256_of_file(where) == file.sha256
-        )
-    except OSError:
-        whole = False
-    if not whole:
+        record = read_record(path)
+    except CorruptShardError:
+        return set()
+    if pointer is None or record is None:
+        return set()
+    name = pointer[1].decode()
+    return {name, f"{name.removesuffix('.json')}.recipe.toml", *(file.name for file in record.files)}
+
+
+def _check(folder: str, file: SavedFile) -> None:
+    if not is_whole(folder, file):
+        where = os.path.join(folder, file.name)
         raise CorruptShardError(f"The index file {where} is missing or damaged.\n{REBUILD}")
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _from_json(document: Any) -> IndexRecord:  # Any: JSON
@@ -275,15 +253,11 @@ def _from_json(document: Any) -> IndexRecord:  # Any: JSON
             **document,
             "recipe": from_mapping(document["recipe"]),
             "shards": tuple(document["shards"]),
-            "lists": _file(document["lists"]),
-            "segments": tuple(Segment(s["n"], _file(s["ids"]), _file(s["rows"])) for s in document["segments"]),
+            "lists": saved_file(document["lists"]),
+            "segments": tuple(saved_segment(segment) for segment in document["segments"]),
             "points": {
                 kind: tuple(OperatingPoint(**point) for point in some) for kind, some in document["points"].items()
             },
             "measured": {kind: Measured(**one) for kind, one in document["measured"].items()},
         }
     )
-
-
-def _file(document: Any) -> SavedFile:  # Any: JSON
-    return SavedFile(**{**document, "stamp": tuple(document["stamp"])})

@@ -101,12 +101,12 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
 
 
 def _index(snapshot: Snapshot) -> IndexStatus | None:
-    from clipsearch.index.recipe import FLAT_ROWS
+    from clipsearch.index.choose import FLAT_ROWS
 
     pointer = read_index_pointer(snapshot.path)
     if pointer is None and snapshot.count("images") < FLAT_ROWS:
         return None
-    from clipsearch.flows.build import advice
+    from clipsearch.flows.drift import advice
     from clipsearch.flows.index_files import read_record
 
     try:

@@ -9,10 +9,9 @@ A recipe says how rows are sorted into inverted lists (``nlist``), how each is s
 - 4-bit codes must spend them on two dimensions each (``pq_m`` = rotated_dim / 2), or no re-ranking can save them;
 - a k-means needs 39 points a centroid; with fewer it learns noise, and faiss only prints a warning.
 
-``choose_recipe`` is a pure function of rows, dimension and memory, so that what it would do can be asked beforehand.
+Which recipe fits a collection, ``choose.py`` says; what it costs, ``costs.py``.
 """
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -23,11 +22,7 @@ from clipsearch.errors import InputError, UnknownNameError
 from clipsearch.registry import suggest
 
 TYPES = ("flat", "ivfflat", "ivfpq")
-FLAT_ROWS = 200_000  # below this an exact scan costs less than encoding the query
 POINTS_PER_CENTROID = 39  # what a k-means needs at least
-SCAN_MS = 46 / 1e6 / 512  # exact scan on two cores, milliseconds a number
-BASE_BYTES = 200 * 2**20  # interpreter, numpy, faiss, and the buffers of one block
-MAX_NLIST = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +116,6 @@ class Recipe:
     def points(self) -> int:
         """Rows to train on."""
         return max(self.train_points * self.nlist, least_points(self))
-
-    def peak_bytes(self, n: int) -> int:
-        """Return about how much memory building takes at its peak: training, or adding and saving."""
-        if self.type == "flat":
-            return 0
-        training = min(self.points, n) * 4 * (self.dim + (self.inner_dim if self.rotation != "none" else 0))
-        return BASE_BYTES + max(training, 2 * self.bytes_of(n))
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A recipe, and one line on why it is this one."""
-
-    recipe: Recipe
-    why: str
 
 
 def least_points(recipe: Recipe) -> int:
@@ -281,69 +261,3 @@ def _toml(value: Any) -> str:
 def from_mapping(document: Mapping[str, Any]) -> Recipe:
     """Read back what ``dataclasses.asdict`` gave."""
     return check_recipe(Recipe(**document))
-
-
-def lists_for(n: int) -> int:
-    """Return how many inverted lists suit ``n`` rows: near 4 sqrt(n), a power of two, never too many to train."""
-    wanted = 2 ** round(math.log2(max(4 * math.sqrt(n), 1)))
-    while wanted > 1 and POINTS_PER_CENTROID * wanted > n:
-        wanted //= 2
-    return min(wanted, MAX_NLIST)
-
-
-def choose_recipe(n: int, dim: int, memory_bytes: int, index_type: str = "auto") -> Choice:
-    """Choose a recipe for ``n`` rows (n, dim) that can be built within ``memory_bytes``.
-
-    Raises:
-        InputError: the memory is too small, or the rows too few for the type; with figures.
-        UnknownNameError: there is no such type.
-    """
-    if index_type not in ("auto", *TYPES):
-        raise UnknownNameError(suggest("index type", index_type, ("auto", *TYPES)))
-    if index_type == "flat" or (index_type == "auto" and n < FLAT_ROWS):
-        why = "as asked" if index_type == "flat" else f"below {FLAT_ROWS:,} it costs less than encoding a query"
-        return Choice(Recipe("flat", dim=dim, name="flat"), f"exact search over {n:,} images ({why})")
-    wanted = "ivfpq" if index_type == "auto" else index_type
-    options = [_sized(load_recipe(name), n, dim, memory_bytes) for name in _candidates(wanted)]
-    options = [recipe for recipe in options if least_points(recipe) <= n] or options[:1]
-    check_points(options[0], n)
-    for recipe in options:
-        if recipe.peak_bytes(n) <= memory_bytes and (recipe.is_mapped or recipe.bytes_of(n) <= memory_bytes // 2):
-            return Choice(recipe, _why(recipe, n, memory_bytes))
-    least = min(options, key=lambda recipe: recipe.peak_bytes(n))
-    raise InputError(
-        f"{wanted} over {n:,} rows of {dim} numbers takes about {size(least.peak_bytes(n))} to build; the memory "
-        f"budget is {size(memory_bytes)}.\nGive --memory {math.ceil(least.peak_bytes(n) / 1e8) / 10:g}GB or more, or "
-        f"--index-type flat: exact, no build, about {n * dim * SCAN_MS:,.0f} ms a query."
-    )
-
-
-def _candidates(index_type: str) -> tuple[str, ...]:
-    return ("ivfpq-1m", "ivfpq-mmap-1m") if index_type == "ivfpq" else ("ivfflat-1m",)
-
-
-def _sized(recipe: Recipe, n: int, dim: int, memory_bytes: int) -> Recipe:
-    """Fit a ready recipe to the collection: its dimension, lists for its rows, a training sample within memory."""
-    fitted = replace(recipe.fitted(dim), nlist=lists_for(n), name=recipe.name)
-    if n != 1_000_000 or dim != recipe.dim:
-        fitted = replace(fitted, recall_text=None, recall_image=None, measured_on="", name=f"{recipe.name}, fitted")
-    for points in (fitted.train_points, 48, POINTS_PER_CENTROID):
-        fitted = replace(fitted, train_points=points)
-        if fitted.peak_bytes(n) <= memory_bytes:
-            break
-    while fitted.peak_bytes(n) > memory_bytes and fitted.nlist > max(lists_for(n) // 4, 1):
-        fitted = replace(fitted, nlist=fitted.nlist // 2)
-    return fitted
-
-
-def _why(recipe: Recipe, n: int, memory_bytes: int) -> str:
-    lists = "memory-mapped lists" if recipe.is_mapped else "lists in memory"
-    return (
-        f"{recipe.type} for {n:,} images: {recipe.nlist:,} {lists}, {recipe.code_bytes + 8} bytes a row; "
-        f"building takes up to {size(recipe.peak_bytes(n))} of the {size(memory_bytes)} allowed"
-    )
-
-
-def size(n: float) -> str:
-    """Return a number of bytes for a person."""
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{max(n / 1e6, 0.1):.0f} MB"

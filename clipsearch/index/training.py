@@ -6,7 +6,12 @@ one eigendecomposition. ``opq`` learns the turn by alternating with the codes; i
 on vectors with CLIP's spectrum gained a tenth of a percent (30,000 x 256). Neither takes a mean off: inner products
 must survive.
 
-*Lists.* A spherical k-means, one iteration at a time, so that progress can be told and Ctrl-C works in between.
+*Lists.* A spherical k-means, one iteration at a time, so that progress can be told and Ctrl-C works in between. Where
+faiss sees a GPU, it does the comparing (``gpu.py``).
+
+*Order.* An index is trained with its codes lying one after the other, whatever it will be in the end. Lists in
+fast-scan order are packed from those when all rows are in (``packed``): the same bytes as if faiss had put them there
+one by one, and until then parts can be saved, copied and joined without looking into them.
 """
 
 from collections.abc import Callable
@@ -14,17 +19,23 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch.index.costs import ITERATIONS, ROTATION_POINTS
 from clipsearch.index.faiss_library import faiss_errors, few_threads, load_faiss
+from clipsearch.index.gpu import on_device
 from clipsearch.index.recipe import Recipe, check_points
 from clipsearch.types import Floats
 
-ITERATIONS = 10
-ROTATION_POINTS = 65_536
+SEED = 1234
 Tell = Callable[[int, int], None]  # steps done, steps in all
 
 
-def train_index(recipe: Recipe, sample: Floats, tell: Tell | None = None, seed: int = 1234) -> Any:
-    """Return an empty faiss index, trained with rows (n, D) float32.
+def train_index(recipe: Recipe, sample: Floats, tell: Tell | None = None, seed: int = SEED) -> Any:
+    """Return an empty faiss index, trained with rows (n, D) float32, in its final order; see ``train_plain``."""
+    return packed(recipe, train_plain(recipe, sample, tell, seed))
+
+
+def train_plain(recipe: Recipe, sample: Floats, tell: Tell | None = None, seed: int = SEED) -> Any:
+    """Return an empty faiss index, trained with rows (n, D) float32, whose codes lie one after the other.
 
     Args:
         recipe: what to make; its ``dim`` is D.
@@ -53,8 +64,29 @@ def train_index(recipe: Recipe, sample: Floats, tell: Tell | None = None, seed: 
     if rotation is None:
         return ivf
     whole = faiss.IndexPreTransform(rotation, ivf)
+    rotation.this.disown()
+    ivf.this.disown()
+    whole.own_fields = True
     whole.is_trained = True  # it looked at the lists before they were there
     return whole
+
+
+def packed(recipe: Recipe, index: Any) -> Any:
+    """Return an index of ``train_plain`` in the order that its recipe wants; the one given is used up."""
+    if not recipe.fast_scan:
+        return index
+    faiss = load_faiss()
+    plain = faiss.downcast_index(faiss.extract_index_ivf(index))
+    with faiss_errors("pack the lists"):
+        ivf = faiss.IndexIVFPQFastScan(plain)
+    plain.own_fields = False  # the quantizer has a new owner
+    ivf.own_fields = True
+    if recipe.rotation == "none":
+        return ivf
+    plain.this.own(True)  # Python frees the plain lists; the whole lets go of them here
+    index.index = ivf
+    ivf.this.disown()
+    return index
 
 
 def _train_rotation(recipe: Recipe, sample: Floats, seed: int) -> Any:
@@ -97,10 +129,13 @@ def _train_lists(recipe: Recipe, rows: Floats, quantizer: Any, seed: int, tell: 
     parameters.max_points_per_centroid = 1 << 30  # the sample has the size it should have
     parameters.min_points_per_centroid = 1  # ``check_points`` has spoken
     clustering = faiss.Clustering(recipe.inner_dim, recipe.nlist, parameters)
-    for iteration in range(ITERATIONS):
-        quantizer.reset()
-        clustering.train(rows, quantizer)  # goes on from the centroids it holds
-        tell(iteration + 1)
+    with on_device(quantizer) as comparing:
+        for iteration in range(ITERATIONS):
+            comparing.reset()
+            clustering.train(rows, comparing)  # goes on from the centroids it holds
+            tell(iteration + 1)
+    quantizer.reset()
+    quantizer.add(faiss.vector_to_array(clustering.centroids).reshape(recipe.nlist, recipe.inner_dim))
 
 
 def _make_ivf(recipe: Recipe, quantizer: Any) -> Any:
@@ -110,10 +145,9 @@ def _make_ivf(recipe: Recipe, quantizer: Any) -> Any:
         sq = faiss.ScalarQuantizer
         kind = sq.QT_8bit if recipe.storage == "sq8" else sq.QT_fp16
         ivf = faiss.IndexIVFScalarQuantizer(quantizer, dim, nlist, kind, metric)
-    elif recipe.fast_scan:
-        ivf = faiss.IndexIVFPQFastScan(quantizer, dim, nlist, recipe.pq_m, 4, metric)
     else:
         ivf = faiss.IndexIVFPQ(quantizer, dim, nlist, recipe.pq_m, recipe.nbits, metric)
+        ivf.by_residual = not recipe.fast_scan  # fast scan has one table for all lists
     quantizer.this.disown()  # from here on the IVF index frees it
     ivf.own_fields = True
     return ivf

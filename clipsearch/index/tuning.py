@@ -21,7 +21,9 @@ REFINES = (5, 10, 20, 40, 80)
 TIMED = 40  # queries asked one by one, for the clock
 DEFAULT_RECALL = 0.97
 ENOUGH = 0.0005  # a difference in recall not worth another search
+BATCH = 50  # queries searched at once
 Tell = Callable[[int, int], None]
+After = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Sample:
 def make_sample(index: VectorIndex, queries: Floats, own: Ints | None = None) -> Sample:
     """Find the exact answers to queries (Q, D), by comparing all rows."""
     own = np.full(len(queries), -1, np.int64) if own is None else own
-    found = _without(index.search(queries, K + 1, effort=EXACT), own)
+    found = without_own(index.search(queries, K + 1, effort=EXACT), own)
     return Sample(queries, own, found.scores)
 
 
@@ -65,7 +67,7 @@ def recall_of(found: Neighbors, sample: Sample) -> float:
     """Return recall@10 (0 to 1): answers that score no less than the exact 10th are right, ties allowed."""
     if not len(sample.queries):
         return 1.0
-    scores = _without(found, sample.own).scores
+    scores = without_own(found, sample.own).scores
     there = np.isfinite(sample.scores)
     last = np.where(there, sample.scores, np.inf).min(axis=1, keepdims=True)  # the worst right answer
     right = (np.isfinite(scores) & (scores >= last)).sum(axis=1)
@@ -73,19 +75,36 @@ def recall_of(found: Neighbors, sample: Sample) -> float:
     return float((np.minimum(right, wanted) / np.maximum(wanted, 1)).mean())
 
 
-def measure(index: VectorIndex, sample: Sample, effort: Effort) -> OperatingPoint:
-    """Measure one setting: recall on all queries, time on some, asked one by one."""
-    found = index.search(sample.queries, K + 1, effort=effort)
+def measure(index: VectorIndex, sample: Sample, effort: Effort, after: After | None = None) -> OperatingPoint:
+    """Measure one setting: recall on all queries, time on some, asked one by one.
+
+    ``after`` is called after each batch: exact rows of a large index are pages that nobody needs again.
+    """
+    found = [_empty()]
+    for start in range(0, len(sample.queries), BATCH):
+        found.append(index.search(sample.queries[start : start + BATCH], K + 1, effort=effort))
+        if after is not None:
+            after()
     times = []
     for q in range(min(TIMED, len(sample.queries))):
         start = time.perf_counter()
         index.search(sample.queries[q : q + 1], K, effort=effort)
         times.append(time.perf_counter() - start)
     ms = round(statistics.median(times) * 1e3, 4) if times else 0.0
-    return OperatingPoint(effort.nprobe, effort.refine_factor, round(recall_of(found, sample), 4), ms)
+    return OperatingPoint(effort.nprobe, effort.refine_factor, round(recall_of(_stacked(found), sample), 4), ms)
 
 
-def tune(index: VectorIndex, nlist: int, sample: Sample, tell: Tell | None = None) -> list[OperatingPoint]:
+def _empty() -> Neighbors:
+    return Neighbors(np.empty((0, K + 1), np.int64), np.empty((0, K + 1), np.float32))
+
+
+def _stacked(found: Sequence[Neighbors]) -> Neighbors:
+    return Neighbors(np.concatenate([f.ids for f in found]), np.concatenate([f.scores for f in found]))
+
+
+def tune(
+    index: VectorIndex, nlist: int, sample: Sample, tell: Tell | None = None, after: After | None = None
+) -> list[OperatingPoint]:
     """Measure a grid of settings and return the points worth having, cheapest first.
 
     More candidates are tried only as long as they find more, more lists only as long as something is missing.
@@ -97,7 +116,7 @@ def tune(index: VectorIndex, nlist: int, sample: Sample, tell: Tell | None = Non
             tell(done, len(nprobes))
         row: list[OperatingPoint] = []
         for refine in REFINES:
-            row.append(measure(index, sample, Effort(nprobe, refine)))
+            row.append(measure(index, sample, Effort(nprobe, refine), after))
             if len(row) > 1 and row[-1].recall < row[-2].recall + ENOUGH:
                 break
         points += row
@@ -134,7 +153,7 @@ def effort_for(points: Sequence[OperatingPoint], recall: float | None) -> Effort
     return EXACT if point is None else point.effort
 
 
-def _without(found: Neighbors, own: Ints) -> Neighbors:
+def without_own(found: Neighbors, own: Ints) -> Neighbors:
     """Take out each query's own row from its K + 1 answers; K are left."""
     ids, scores = found.ids.copy(), found.scores.copy()
     for q, id_ in enumerate(own):

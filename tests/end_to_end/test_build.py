@@ -14,7 +14,7 @@ from synthetic import Synthetic
 
 import clipsearch
 from clipsearch.errors import InputError, LockedError, MissingExtraError, UnknownNameError
-from clipsearch.flows import build, index_files
+from clipsearch.flows import drift, extend, index_files, measuring
 from clipsearch.store import ImageRow, Store, TextRow
 
 pytest.importorskip("faiss", reason="faiss is not installed")
@@ -100,7 +100,7 @@ class Model:
 
 @pytest.fixture(autouse=True)
 def fewer_queries(monkeypatch):
-    monkeypatch.setattr(build, "QUERIES", {"text": 120, "image": 60})
+    monkeypatch.setattr(measuring, "QUERIES", {"text": 120, "image": 60})
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_a_few_new_rows_stay_beside_the_index_and_many_are_put_into_it(small):
 
 
 def test_many_segments_are_merged_into_one(small, monkeypatch):
-    monkeypatch.setattr(build, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(extend, "MAX_SEGMENTS", 2)
     for _ in range(3):
         small.add(150)
         small.collection.build_index()
@@ -262,7 +262,7 @@ def test_growth_to_four_times_is_seen_proposed_and_repaired(small):
 def test_recall_that_fell_is_proposed_for_retraining(small):
     record = record_of(small)
     fell = {**record.measured, "text": replace(record.measured["text"], trained=0.98, recall=0.93)}
-    assert "fell from 0.980 to 0.930" in build.advice(
+    assert "fell from 0.980 to 0.930" in drift.advice(
         small.collection._current().snapshot, replace(record, measured=fell)
     )
 

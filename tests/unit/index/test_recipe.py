@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 
 from clipsearch.errors import InputError, UnknownNameError
+from clipsearch.index.choose import FLAT_ROWS, choose_recipe, lists_for
+from clipsearch.index.costs import peak_bytes
 from clipsearch.index.recipe import (
-    FLAT_ROWS,
     POINTS_PER_CENTROID,
     Recipe,
     check_points,
-    choose_recipe,
     least_points,
-    lists_for,
     load_recipe,
     parse_recipe,
     recipe_names,
@@ -108,7 +107,7 @@ def test_a_choice_can_be_trained_and_fits_the_memory_or_is_refused_with_figures(
         assert n >= 10_000_000
         return
     check_points(recipe, n)
-    assert recipe.peak_bytes(n) <= memory
+    assert peak_bytes(recipe, n) <= memory
     assert recipe.points <= n
 
 
@@ -137,4 +136,4 @@ def test_an_unknown_type_is_answered_with_the_near_name():
 def test_a_flat_recipe_needs_nothing():
     flat = Recipe("flat")
     check_points(flat, 0)
-    assert flat.peak_bytes(10**9) == 0
+    assert peak_bytes(flat, 10**9) == 0

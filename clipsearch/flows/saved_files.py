@@ -1,0 +1,57 @@
+"""Files of an index as they are noted down: name, size, digest, and a stamp that spares reading them again."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from clipsearch.store.files import sha256_of_file
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file of an index: name in ``index/``, size, SHA-256, and the file system's stamp when it was written."""
+
+    name: str
+    bytes: int
+    sha256: str
+    stamp: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Exact rows: a file of ids and a file of float16 rows, ``n`` of them."""
+
+    n: int
+    ids: SavedFile
+    rows: SavedFile
+
+
+def stamped(folder: str, name: str, size: int, digest: str) -> SavedFile:
+    """Return the entry of a file that was just put in place."""
+    return SavedFile(name, size, digest, _stamp(os.path.join(folder, name)))
+
+
+def is_whole(folder: str, file: SavedFile) -> bool:
+    """Tell whether a file is there and as it was written."""
+    where = os.path.join(folder, file.name)
+    try:
+        return os.stat(where).st_size == file.bytes and (
+            _stamp(where) == tuple(file.stamp) or sha256_of_file(where) == file.sha256
+        )
+    except OSError:
+        return False
+
+
+def saved_file(document: Any) -> SavedFile:  # Any: JSON
+    """Read back what ``dataclasses.asdict`` gave of a file."""
+    return SavedFile(**{**document, "stamp": tuple(document["stamp"])})
+
+
+def saved_segment(document: Any) -> Segment:  # Any: JSON
+    """Read back what ``dataclasses.asdict`` gave of a segment."""
+    return Segment(document["n"], saved_file(document["ids"]), saved_file(document["rows"]))
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
