@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,8 @@ def quality(path: Path, data: Synthetic) -> dict:
                 ids.append(result.ids)
                 scores.append(result.scores)
             trim(str(path))
-            recall = recall_of(Neighbors(np.stack(ids), np.stack(scores)), exact[kind])
+            within = replace(exact[kind], scores=exact[kind].scores - 1e-6)  # a search normalises its query once more
+            recall = recall_of(Neighbors(np.stack(ids), np.stack(scores)), within)
             warm = np.array(seconds[len(seconds) // 5 :]) * 1e3
             figures[kind] = {
                 "recall@10": round(recall, 4),

@@ -17,6 +17,7 @@ from clipsearch.flows.build_run import Run
 from clipsearch.flows.build_state import BuildState, Part, read_state, write_state
 from clipsearch.flows.drift import GROWN
 from clipsearch.flows.index_files import fingerprint_of
+from clipsearch.flows.pages import release
 from clipsearch.flows.part_worker import PartTask
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.row_files import write_rows
@@ -64,6 +65,7 @@ def trained(run: Run, recipe: Recipe, seed: int = SEED) -> BuildState:
     n = run.snapshot.count("images")
     with run.timed("train"):
         sample = sample_rows(((b.ids, b.embeddings) for b in _counted(run, n)), n, recipe.points, seed)
+        release(run.snapshot.path)
         index = train_plain(recipe, np.ascontiguousarray(sample, np.float32), run.step("train"))
         del sample
         saved = run.stream(f"{run.stem('trained')}.faiss", lambda write: ondisk.write_index(index, write))

@@ -18,6 +18,7 @@ from clipsearch.index.recipe import Recipe
 
 BASE_BYTES = 230 * 2**20  # interpreter, numpy, pyarrow, faiss and their threads
 FILE_BYTES = 128 * 2**20  # pages of mapped files that may stay in memory between two looks
+MEASURE_BYTES = 512 * 2**20  # and while queries are measured: some read 800 rows, and the kernel maps 64 KB for each
 BUFFER_BYTES = 64 * 2**20  # of the merge
 ADD_ROWS = 16_384  # rows that faiss gets at once
 BLOCK_ROWS = 65_536  # rows that are read at once
@@ -51,9 +52,9 @@ def peak_bytes(recipe: Recipe, n: int, jobs: int = 1) -> int:
     """Return how much memory building takes at its peak, at most; of all processes together."""
     if recipe.type == "flat":
         return 0
-    kept = BASE_BYTES + FILE_BYTES + _quantizer_bytes(recipe)
-    stages = (_train_bytes(recipe, n), _add_bytes(recipe, n, jobs), _merge_bytes(recipe, n), _rows_bytes(recipe, n))
-    return kept + max(stages)
+    kept = BASE_BYTES + FILE_BYTES + BLOCK_ROWS * 2 * recipe.dim + _quantizer_bytes(recipe)
+    stages = (_train_bytes, _merge_bytes, _rows_bytes, _measure_bytes)
+    return kept + max(_add_bytes(recipe, n, jobs), *(stage(recipe, n) for stage in stages))
 
 
 def disk_bytes(recipe: Recipe, n: int) -> int:
@@ -121,6 +122,12 @@ def _merge_bytes(recipe: Recipe, n: int) -> int:
 
 def _rows_bytes(recipe: Recipe, n: int) -> int:
     return 24 * n + BLOCK_ROWS * 4 * recipe.dim  # all ids are gathered before they are written
+
+
+def _measure_bytes(recipe: Recipe, n: int) -> int:
+    """Return what searching takes: lists in memory, a block to compare with, and pages of rows between two looks."""
+    lists = int(1.1 * n * (recipe.code_bytes + 8)) if recipe.fast_scan else 0
+    return lists + 2 * BLOCK_ROWS * recipe.dim + min(MEASURE_BYTES, 2 * n * recipe.dim) + 64 * 2**20
 
 
 def _codes_flops(recipe: Recipe) -> float:

@@ -21,7 +21,7 @@ REFINES = (5, 10, 20, 40, 80)
 TIMED = 40  # queries asked one by one, for the clock
 DEFAULT_RECALL = 0.97
 ENOUGH = 0.0005  # a difference in recall not worth another search
-BATCH = 50  # queries searched at once
+BATCH = 8  # queries searched at once: each reads hundreds of scattered rows, pages that somebody must hand back
 Tell = Callable[[int, int], None]
 After = Callable[[], None]
 
@@ -90,6 +90,8 @@ def measure(index: VectorIndex, sample: Sample, effort: Effort, after: After | N
         start = time.perf_counter()
         index.search(sample.queries[q : q + 1], K, effort=effort)
         times.append(time.perf_counter() - start)
+        if after is not None and q % BATCH == 0:
+            after()
     ms = round(statistics.median(times) * 1e3, 4) if times else 0.0
     return OperatingPoint(effort.nprobe, effort.refine_factor, round(recall_of(_stacked(found), sample), 4), ms)
 
