@@ -10,7 +10,7 @@ import pytest
 import clipsearch
 
 PACKAGE = Path(clipsearch.__file__).parent
-HEAVY = ("torch", "faiss", "pyarrow", "duckdb", "PIL", "onnxruntime", "open_clip", "pandas")
+HEAVY = ("torch", "faiss", "pyarrow", "duckdb", "PIL", "onnxruntime", "open_clip", "pandas", "ray")
 
 
 def loaded_after(code: str) -> set[str]:
