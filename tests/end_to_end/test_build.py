@@ -191,12 +191,21 @@ def test_a_few_new_rows_stay_beside_the_index_and_many_are_put_into_it(small):
     assert (report.action, report.rows) == ("extended", 240)
     record = record_of(small)
     assert record.rows == 3240 and record.trained == trained and record.trained_rows == 3000
-    assert len(record.segments) == 2
+    assert len(record.segments) == 1, "copied together: faiss re-ranks in one file alone"
     assert small.collection._current().index("images", threading.RLock()).tail.ntotal == 0
     assert small.recall(DATA.text_queries(100)) >= 0.95
 
 
+def test_large_files_of_rows_are_not_copied_for_a_few_more(small, monkeypatch):
+    monkeypatch.setattr("clipsearch.flows.extend.MERGED_BYTES", 0)
+    small.add(240)
+    assert small.collection.build_index().action == "extended"
+    assert len(record_of(small).segments) == 2
+    assert small.recall(DATA.text_queries(100)) >= 0.95
+
+
 def test_many_segments_are_merged_into_one(small, monkeypatch):
+    monkeypatch.setattr("clipsearch.flows.extend.MERGED_BYTES", 0)
     monkeypatch.setattr(extend, "MAX_SEGMENTS", 2)
     for _ in range(3):
         small.add(150)
