@@ -1,13 +1,18 @@
 """A DuckDB that can compute and nothing else.
 
-Every call makes a new one, in memory: some milliseconds, and then no state outlives a statement, threads share
-nothing, and a forked process finds no half-used connection. Files, network, extensions and Python's variables are out
-of reach, and the configuration is locked before a user's text comes near. A timer stops what takes too long.
+It lies in memory. Files, network, extensions and Python's variables are out of reach, and the configuration is locked
+before a user's text comes near. A timer stops what takes too long.
+
+Starting one takes 10 to 20 ms, longer than most filters run. A SELECT, which may define and hold what it likes, has
+one to itself all the same (``locked_down``). Filters can hold nothing: each has a connection to itself, with its own
+tables, and the DuckDB behind it stays (``Engine``).
 
 What DuckDB says goes wrong is translated here: its exceptions do not leave the room.
 """
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -44,6 +49,59 @@ def locked_down() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
+
+
+class Engine:
+    """A DuckDB for any number of filters, from any number of threads, each on a connection of its own.
+
+    A forked process makes itself another: in the inherited one a lock may be held by a thread that is not there.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[int, duckdb.DuckDBPyConnection] | None = None  # process, connection
+        self._inherited: list[Any] = []  # kept, for closing it could wait for such a lock; Any: never touched
+        self._starting: threading.Thread | None = None
+
+    def start(self) -> "Engine":
+        """Begin to start in the background; whoever asks for a connection first waits for it."""
+        self._starting = threading.Thread(target=self._try, daemon=True)
+        self._starting.start()
+        return self
+
+    @contextmanager
+    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection, sealed."""
+        connection = self._ready().cursor()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _ready(self) -> duckdb.DuckDBPyConnection:
+        """Return the DuckDB. Two threads may both make one; one of the two is kept."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.join()
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            self._inherited.append(made)
+            made = self._made = self._make()
+        return made[1]
+
+    def _try(self) -> None:
+        with suppress(duckdb.Error):  # told to the one who asks for a connection, and tries again
+            self._made = self._make()
+
+    def _make(self) -> tuple[int, duckdb.DuckDBPyConnection]:
+        database = duckdb.connect(":memory:", config=_LOCKED)
+        seal(database, {})
+        weakref.finalize(self, _close, os.getpid(), database)  # at the latest before Python itself is taken down
+        return os.getpid(), database
+
+
+def _close(process: int, database: duckdb.DuckDBPyConnection) -> None:
+    if process == os.getpid():
+        database.close()
 
 
 def seal(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
