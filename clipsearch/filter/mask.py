@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from clipsearch.filter.connection import Engine, limited
@@ -104,10 +105,15 @@ def _run(connection: Any, expression: Expression, table: Any, seconds: float) ->
     connection.register("images", _Stream(table.select(sorted({"id", *expression.columns}))))
     statement = expression.source.statement
     with limited(connection, seconds, "filter", len(EXPLAIN)):
-        # Look up names and types first: ``sql`` below would not tell the place of a mistake.
-        connection.execute(EXPLAIN + statement).fetchall()
+        try:
+            relation = connection.sql(statement)
+        except duckdb.Error:  # of a wrong name or type it does not tell the place; this does
+            connection.execute(EXPLAIN + statement).fetchall()
+            raise
     with limited(connection, seconds, "filter"):
-        ids = connection.sql(statement).to_arrow_table().column("id").to_numpy()
+        chunks = relation.to_arrow_table().column("id").chunks
+    # not ``to_numpy``: that would make Arrow import pandas where it is installed, which takes half a second
+    ids = np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in chunks)])
     ids = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
     ids.flags.writeable = False  # it is shared
     return ids

@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -113,7 +114,13 @@ def without(table: pa.Table, deleted: Ints) -> pa.Table:
     """Return the rows of a table whose ids are not among ``deleted`` (n,)."""
     if not len(deleted):
         return table
-    return table.filter(_compute.invert(_compute.is_in(table.column("id"), value_set=pa.array(deleted))))
+    ids = pa.Array.from_buffers(pa.int64(), len(deleted), [None, pa.py_buffer(np.ascontiguousarray(deleted, np.int64))])
+    return table.filter(_compute.invert(_compute.is_in(table.column("id"), value_set=ids)))
+
+
+def numbers(column: pa.ChunkedArray) -> Ints:
+    """Return a column of 64-bit numbers without NULL as an array (n,); pandas stays out of it (``to_numpy`` asks it)."""
+    return np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in column.chunks)])
 
 
 _TYPES: dict[str, pa.DataType] = {name: pa.int64() for name in ("id", "image_id", "size", "width", "height")}

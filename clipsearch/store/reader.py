@@ -283,8 +283,10 @@ class Snapshot:
 
     def texts_of(self, image_ids: Ints) -> Ints:
         """Return the ids (n,) of the live texts that belong to images, whose ids are ascending."""
+        from clipsearch.store import metadata
+
         table = self.metadata_table("texts").select(["id", "image_id"]).drop_null()
-        ids, images = (column.to_numpy() for column in table.columns)
+        ids, images = (metadata.numbers(column) for column in table.columns)
         return np.sort(ids[np.isin(images, image_ids)])
 
     def known_files(self) -> Iterator[KnownFile]:
