@@ -39,7 +39,13 @@ from results import append, machine
 SELECTIVITIES = (0.00001, 0.0001, 0.001, 0.01, 0.1, 0.5, 1.0)
 CAMERAS = [
     f"{maker} {model}{number}"
-    for maker, model in (("Canon", "EOS R"), ("NIKON", "Z "), ("SONY", "ILCE-"), ("Apple", "iPhone "), ("Google", "Pixel "))
+    for maker, model in (
+        ("Canon", "EOS R"),
+        ("NIKON", "Z "),
+        ("SONY", "ILCE-"),
+        ("Apple", "iPhone "),
+        ("Google", "Pixel "),
+    )
     for number in range(5, 11)
 ]
 WIDTHS = (6000, 5184, 4032, 4000, 3024, 1920, 1600, 1024)
@@ -121,7 +127,8 @@ def make(options: argparse.Namespace) -> None:
                 writer.commit(images=waiting[: options.commit])
                 del waiting[: options.commit]
         texts = queries(options)["text"][-CAPTIONS:]
-        writer.commit(texts=[TextRow(id_, None, "a caption", b"", x) for id_, x in zip(writer.new_ids(CAPTIONS), texts)])
+        ids = writer.new_ids(len(texts))
+        writer.commit(texts=[TextRow(id_, None, "a caption", b"", x) for id_, x in zip(ids, texts, strict=True)])
     made = time.perf_counter()
     packed = update_packs(store.snapshot())
     print(f"made {number:,} rows in {made - start:.0f} s; packed {packed} shards in {time.perf_counter() - made:.1f} s")
@@ -147,10 +154,10 @@ def queries(options: argparse.Namespace) -> dict[str, Any]:
     return {"text": data.text_queries(1000), "image": data.image_queries(1000)}
 
 
-def clock(function: Callable[[], Any]) -> tuple[float, Any]:
+def clock(function: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, Any]:
     """Return the milliseconds of a call, and what it returns."""
     start = time.perf_counter()
-    result = function()
+    result = function(*given, **named)
     return (time.perf_counter() - start) * 1e3, result
 
 
@@ -176,11 +183,14 @@ if sys.argv[4] == "apart":
     from clipsearch.filter.connection import Engine
     view._engine = Engine(); view._engine._ready(); mark("start DuckDB")
     view.snapshot.stored_table(); mark("map columns")
+busy = time.process_time()
 ids = view.allowed(sys.argv[2], "images", lock); mark("evaluate")
+busy = time.process_time() - busy
 assert not ids.flags.writeable
 view.allowed(sys.argv[2], "images", lock); mark("repeated")
 names, times = zip(*marks)
-print(json.dumps({**{n: round((b - a) * 1e3, 3) for n, a, b in zip(names[1:], times, times[1:])}, "ids": len(ids)}))
+found = {n: round((b - a) * 1e3, 3) for n, a, b in zip(names[1:], times, times[1:])}
+print(json.dumps({**found, "evaluate, CPU": round(busy * 1e3, 2), "ids": len(ids)}))
 """
 
 
@@ -211,10 +221,10 @@ def evaluate(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for text in (*EXPRESSIONS, *SLOWER):
         first, again, other = [], [], []
         for view in views:
-            ms, ids = clock(lambda view=view: view.allowed(text, "images", lock))
+            ms, ids = clock(view.allowed, text, "images", lock)
             first.append(ms)
-            again.append(clock(lambda view=view: view.allowed(text, "images", lock))[0])
-            other.append(clock(lambda view=view: view.allowed(f"({text})", "images", lock))[0])
+            again.append(clock(view.allowed, text, "images", lock)[0])
+            other.append(clock(view.allowed, f"({text})", "images", lock)[0])
         yield {
             "part": "evaluate",
             "filter": text,
@@ -277,12 +287,12 @@ def search(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             index.search(query[None], 10, effort=effort)
         for share in SELECTIVITIES:
             n = round(share * options.rows)
-            ms, ids = clock(lambda n=n: view.allowed(f"size < {n}", "images", lock))
-            first_ms = clock(lambda ids=ids: index.search(xq[:1], 10, allowed=ids, effort=effort))[0]
+            ms, ids = clock(view.allowed, f"size < {n}", "images", lock)
+            first_ms = clock(index.search, xq[:1], 10, allowed=ids, effort=effort)[0]
             found, times, plain = [], [], []
             for query in xq:  # in turn, so that drift meets both alike
-                plain.append(clock(lambda query=query: index.search(query[None], 10, effort=effort))[0])
-                took, one = clock(lambda query=query, ids=ids: index.search(query[None], 10, allowed=ids, effort=effort))
+                plain.append(clock(index.search, query[None], 10, effort=effort)[0])
+                took, one = clock(index.search, query[None], 10, allowed=ids, effort=effort)
                 times.append(took)
                 found.append(one)
             recall, fewest = _recall(everything, xq, ids, found)

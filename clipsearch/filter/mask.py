@@ -113,7 +113,7 @@ def _run(connection: Any, expression: Expression, table: Any, seconds: float) ->
     with limited(connection, seconds, "filter"):
         chunks = relation.to_arrow_table().column("id").chunks
     # not ``to_numpy``: that would make Arrow import pandas where it is installed, which takes half a second
-    ids = np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in chunks)])
+    ids = np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in chunks)], dtype=np.int64)
     ids = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
     ids.flags.writeable = False  # it is shared
     return ids

@@ -119,8 +119,8 @@ def without(table: pa.Table, deleted: Ints) -> pa.Table:
 
 
 def numbers(column: pa.ChunkedArray) -> Ints:
-    """Return a column of 64-bit numbers without NULL as an array (n,); pandas stays out of it (``to_numpy`` asks it)."""
-    return np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in column.chunks)])
+    """Return a column of 64-bit numbers without NULL as an array (n,). ``to_numpy`` would import pandas."""
+    return np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in column.chunks)], dtype=np.int64)
 
 
 _TYPES: dict[str, pa.DataType] = {name: pa.int64() for name in ("id", "image_id", "size", "width", "height")}

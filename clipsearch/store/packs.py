@@ -21,8 +21,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from clipsearch.store.files import CURRENT, HOLDER, LOCK, derived_pointer, put_in_force, read_bytes, sha256
-from clipsearch.store.files import sha256_of_file
+from clipsearch.store.files import (
+    CURRENT,
+    HOLDER,
+    LOCK,
+    derived_pointer,
+    put_in_force,
+    read_bytes,
+    sha256,
+    sha256_of_file,
+)
 
 FOLDER = "columns"
 FORMAT = 1
