@@ -276,10 +276,12 @@ def search(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from clipsearch.store import Store
 
     store, lock = Store.open(options.folder), RLock()
-    report = update_index(store, _no_encoder, recipe=options.recipe, say=print)
-    print(report.line)
     view = View(store.snapshot())
     index = view.index("images", lock)
+    if view.built is None or view.notes:  # none, or one that this version cannot use
+        print(update_index(store, _no_encoder, recipe=options.recipe, retrain=view.built is not None, say=print).line)
+        view = View(store.snapshot())
+        index = view.index("images", lock)
     everything = np.concatenate([block.embeddings for block in store.snapshot().blocks()])
     for kind, xq in queries(options).items():
         effort, xq = index.effort(options.recall, kind), xq[: options.queries_n]
