@@ -77,6 +77,35 @@ def test_a_forked_process_filters_on():
     assert done.returncode == 0 and done.stderr == ""
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_waits_for_the_filters_that_run():
+    code = """
+        import os, sys, threading, time, warnings
+        sys.path[:0] = sys.argv[1:]
+        warnings.simplefilter("ignore")
+        from filter_rows import COLUMNS, ROWS, arrow
+        from clipsearch.filter.connection import Engine
+        from clipsearch.filter.mask import allowed_ids
+        engine, answers, table = Engine(), [], arrow(ROWS)
+        def work():
+            while len(answers) < 60:
+                answers.append(len(allowed_ids("width > 1", COLUMNS, lambda: table, engine=engine).ids))
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if len(allowed_ids("width > 1", COLUMNS, lambda: table, engine=engine).ids) == 4 else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        for thread in threads:
+            thread.join()
+        assert set(answers) == {4}
+    """
+    done = run(code)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 def test_a_filter_leaves_pandas_alone_and_the_process_ends_quietly():
     code = """
         import sys
