@@ -1,13 +1,19 @@
 """A DuckDB that can compute and nothing else.
 
-Every call makes a new one, in memory: some milliseconds, and then no state outlives a statement, threads share
-nothing, and a forked process finds no half-used connection. Files, network, extensions and Python's variables are out
-of reach, and the configuration is locked before a user's text comes near. A timer stops what takes too long.
+It lies in memory. Files, network, extensions and Python's variables are out of reach, and the configuration is locked
+before a user's text comes near. A timer stops what takes too long.
+
+Starting one takes 10 to 20 ms, longer than most filters run. A SELECT, which may define and hold what it likes, has
+one to itself all the same (``locked_down``). Filters can hold nothing: each has a connection to itself, with its own
+tables, and the DuckDB behind it stays (``Engine``).
 
 What DuckDB says goes wrong is translated here: its exceptions do not leave the room.
 """
 
+import atexit
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,6 +24,7 @@ from clipsearch.errors import InputError
 from clipsearch.filter.tree import CONNECTION_OPTIONS, refused_by_duckdb
 
 MEMORY_LIMIT = "1GB"
+FILTER_THREADS = 2  # a text looked for in a million paths takes 20 ms then, not 40
 _LOCKED: dict[str, Any] = {  # Any: texts, numbers, truth values
     "threads": 1,
     "memory_limit": MEMORY_LIMIT,
@@ -44,6 +51,86 @@ def locked_down() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
+
+
+class Engine:
+    """A DuckDB for any number of filters, from any number of threads, each on a connection of its own.
+
+    DuckDB has threads, which a forked process has not, and must not outlive Python. So it is taken down before a fork,
+    when the filters that run have ended, and at the end of the process; the next filter starts another.
+    """
+
+    def __init__(self) -> None:
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self._users = 0
+        self._down = False
+        self._free = threading.Condition()  # guards them all; held to start and to take down, not while a filter runs
+        _ENGINES.add(self)
+
+    def start(self) -> "Engine":
+        """Begin to start in the background; whoever asks for a connection waits for it."""
+        threading.Thread(target=self._try, daemon=True).start()
+        return self
+
+    @contextmanager
+    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection, sealed."""
+        with self._free:
+            self._free.wait_for(lambda: not self._down)
+            connection = self._ready().cursor()
+            self._users += 1
+        try:
+            yield connection
+        finally:
+            connection.close()
+            with self._free:
+                self._users -= 1
+                self._free.notify_all()
+
+    def _try(self) -> None:
+        with suppress(duckdb.Error), self._free:  # told to the one who asks for a connection, and tries again
+            self._ready()
+
+    def _ready(self) -> duckdb.DuckDBPyConnection:
+        if self._database is None:
+            self._database = duckdb.connect(":memory:", config={**_LOCKED, "threads": FILTER_THREADS})
+            seal(self._database, {})
+        return self._database
+
+    def take_down(self, patience: float) -> None:
+        """Close when no filter runs, or after so many seconds leave it; no filter starts until ``go_on``."""
+        self._free.acquire()
+        self._down = True
+        if self._free.wait_for(lambda: not self._users, patience) and self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def go_on(self) -> None:
+        """Let filters start again."""
+        self._down = False
+        self._free.notify_all()
+        self._free.release()
+
+
+_ENGINES: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+_PATIENCE = 10.0  # a filter is stopped after 5 s
+
+
+def _take_all_down(patience: float = _PATIENCE) -> None:
+    _DOWN.extend(_ENGINES)
+    for engine in _DOWN:
+        engine.take_down(patience)
+
+
+def _go_on() -> None:
+    while _DOWN:
+        _DOWN.pop().go_on()
+
+
+_DOWN: list[Engine] = []  # between the two
+atexit.register(_take_all_down, 0.0)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_take_all_down, after_in_parent=_go_on, after_in_child=_go_on)
 
 
 def seal(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:

@@ -75,11 +75,13 @@ class Expression:
         source: its text and the statement to run.
         key: equal for two spellings of the same filter.
         lasting: its answer stays the same as long as the rows do; not so where it names today's date.
+        columns: names of the columns that it reads.
     """
 
     source: Source
     key: str
     lasting: bool
+    columns: frozenset[str]
 
 
 def filter_source(text: str, columns: Sequence[str]) -> Source:
@@ -104,7 +106,7 @@ def check_expression(connection: "DuckDBPyConnection", source: Source, columns: 
     walk = _Walk(columns)
     walk.node(condition)
     check_condition(condition)
-    return Expression(source, unplaced(condition), walk.lasting)
+    return Expression(source, unplaced(condition), walk.lasting, frozenset(walk.used))
 
 
 def _is_empty(value: Any) -> bool:  # Any: a field of a node
@@ -120,8 +122,9 @@ class _Walk:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
-        self._known = {name.lower() for name in columns}
+        self._known = {name.lower(): name for name in columns}
         self.lasting = True
+        self.used: set[str] = set()
         self._checks: dict[str, Callable[[Node], Iterable[Node]]] = {
             "COLUMN_REF": self._column,
             "CONSTANT": self._constant,
@@ -153,6 +156,8 @@ class _Walk:
             self.lasting = False
         elif len(names) != 1 or name.lower() not in self._known:
             raise Refusal(unknown_column(name, self._columns), location(node))
+        else:
+            self.used.add(self._known[name.lower()])
         return ()
 
     def _constant(self, node: Node) -> Iterable[Node]:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 
-from clipsearch.filter.connection import limited, locked_down, seal
+from clipsearch.filter.connection import Engine, limited
 from clipsearch.filter.expression import Expression, check_expression, filter_source
 from clipsearch.filter.tree import Refusal
 from clipsearch.types import Ints
 
 SECONDS = 5.0
+EXPLAIN = "EXPLAIN "
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def allowed_ids(
     columns: Sequence[str],
     table: Callable[[], Any],  # Any: an Arrow table, which this room does not import
     *,
+    engine: Engine | None = None,
     known: Callable[[str], Mask | None] = lambda key: None,
     seconds: float = SECONDS,
 ) -> Mask:
@@ -69,7 +72,9 @@ def allowed_ids(
     Args:
         text: the filter, such as ``width > 2000 AND camera LIKE 'Canon%'``.
         columns: names of the columns that it may use.
-        table: gives the rows: an Arrow table with ``columns``, ``id`` among them. Asked for once the filter passed.
+        table: gives the rows: an Arrow table with ``columns``, ``id`` among them. Asked for once the filter passed;
+            only the columns that the filter names are looked at.
+        engine: where it runs; None starts one for this filter.
         known: gives the answer to a filter of that key, where it is remembered.
         seconds: time it may take.
 
@@ -78,7 +83,7 @@ def allowed_ids(
         InputError: it took too long, or needs too much memory.
     """
     source = filter_source(text, columns)
-    with locked_down() as connection:
+    with (engine or Engine()).connection() as connection:
         try:
             expression = check_expression(connection, source, columns)
             return known(expression.key) or Mask(_run(connection, expression, table(), seconds), expression)
@@ -86,10 +91,29 @@ def allowed_ids(
             raise source.error(problem) from None
 
 
+class _Stream:
+    """An Arrow table that DuckDB reads as it lies, instead of asking Arrow to filter it first."""
+
+    def __init__(self, table: Any) -> None:  # Any: as above
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:  # Any: capsules
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
 def _run(connection: Any, expression: Expression, table: Any, seconds: float) -> Ints:  # Any: as above
-    seal(connection, {"images": table})
+    connection.register("images", _Stream(table.select(sorted({"id", *expression.columns}))))
+    statement = expression.source.statement
+    with limited(connection, seconds, "filter", len(EXPLAIN)):
+        try:
+            relation = connection.sql(statement)
+        except duckdb.Error:  # of a wrong name or type it does not tell the place; this does
+            connection.execute(EXPLAIN + statement).fetchall()
+            raise
     with limited(connection, seconds, "filter"):
-        found = connection.execute(expression.source.statement).fetchnumpy()
-    ids = np.sort(np.asarray(found["id"], dtype=np.int64))
+        chunks = relation.to_arrow_table().column("id").chunks
+    # not ``to_numpy``: that would make Arrow import pandas where it is installed, which takes half a second
+    ids = np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in chunks)], dtype=np.int64)
+    ids = ids if (ids[1:] > ids[:-1]).all() else np.sort(ids)
     ids.flags.writeable = False  # it is shared
     return ids

@@ -25,7 +25,7 @@ import numpy as np
 
 from clipsearch.decode import DecodePool
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import InputError
+from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.captions import CaptionCounts, check_captions, ingest_captions
 from clipsearch.flows.engines.base import Embedded, Engine, Work
 from clipsearch.flows.engines.local import LocalEngine
@@ -35,7 +35,7 @@ from clipsearch.flows.reuse import reuse
 from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file
 from clipsearch.flows.shield import Shield, make_shield
 from clipsearch.scan import Holder, Source, open_source
-from clipsearch.store import Store, Writer
+from clipsearch.store import Store, Writer, update_packs
 from clipsearch.types import Skip, SkipReason
 
 
@@ -126,6 +126,7 @@ def ingest(
             texts = ingest_captions(store, writer, encoder, captions, opened.root, tell)
         _record_skips(run)
         manifest = writer.manifest
+    packing = _pack(run)
     return IndexReport(
         scanned=plan.scanned,
         embedded=run.embedded,
@@ -141,7 +142,7 @@ def ingest(
         seconds=time.monotonic() - start,
         stages=dict(run.stages),
         version=manifest.version,
-        notes=(*plan.notes, *shield.notes(), *texts.notes),
+        notes=(*plan.notes, *shield.notes(), *texts.notes, *packing),
     )
 
 
@@ -221,6 +222,16 @@ def _interruptible(run: Run) -> Iterator[None]:
     except KeyboardInterrupt:
         commit(run)
         raise
+
+
+def _pack(run: Run) -> tuple[str, ...]:
+    """Make filters quick again; the rows are safe whatever happens here."""
+    try:
+        with run.timed("pack"):
+            update_packs(run.store.snapshot())
+    except StorageError as problem:
+        return (f"The columns were not packed, so filters are slow until the next run: {problem}",)
+    return ()
 
 
 def _record_skips(run: Run) -> None:

@@ -14,6 +14,7 @@ from clipsearch.store.files import derived_pointer
 from clipsearch.types import Ints
 
 if TYPE_CHECKING:
+    from clipsearch.filter.connection import Engine
     from clipsearch.filter.mask import Mask, MaskCache
 
 INDEX_TYPE = "flat"
@@ -34,6 +35,7 @@ class View:
         self._cold: dict[str, Any] = {}  # Any: a FlatIndex; registries give classes untyped
         self._warm: dict[str, VectorIndex] = {}
         self._masks: dict[str, MaskCache] = {}
+        self._engine: Engine | None = None
         self._judges: tuple[bytes | None, dict[str, Judge]] | None = None
 
     def judge(self, kind: str) -> Judge:
@@ -106,8 +108,21 @@ class View:
                 return self._masks.setdefault("images", MaskCache()).get(key)
 
         snapshot = self.snapshot
-        mask = allowed_ids(where, snapshot.metadata_columns(), snapshot.metadata_table, known=known)
-        return mask if kind == "images" else replace(mask, ids=snapshot.texts_of(mask.ids))
+        mask = allowed_ids(
+            where, snapshot.metadata_columns(), snapshot.stored_table, engine=self._started(), known=known
+        )
+        ids = snapshot.live(mask.ids)
+        return replace(mask, ids=ids if kind == "images" else snapshot.texts_of(ids))
+
+    def _started(self) -> "Engine":
+        """Return what filters run in. Two threads may both start one; one of the two is kept."""
+        engine = self._engine
+        if engine is None:
+            from clipsearch.filter.connection import Engine
+
+            engine = self._engine = Engine().start()
+            self.snapshot.stored_table()  # loads Arrow, which takes a while too
+        return engine
 
 
 def _make_index(snapshot: Snapshot, kind: str) -> Any:  # Any: registries give classes untyped

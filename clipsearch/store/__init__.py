@@ -13,6 +13,7 @@ reader can open the shards without this package (``parquet.py``).
 
 from clipsearch.store.columns import NO_HASH, Columns
 from clipsearch.store.manifest import FileEntry, Manifest, Root
+from clipsearch.store.packing import update_packs
 from clipsearch.store.reader import Snapshot, verify_files
 from clipsearch.store.rows import ImageRow, KnownFile, KnownText, TextRow
 from clipsearch.store.schema import FORMAT_VERSION
@@ -33,5 +34,6 @@ __all__ = [
     "Store",
     "TextRow",
     "Writer",
+    "update_packs",
     "verify_files",
 ]

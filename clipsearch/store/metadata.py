@@ -1,14 +1,15 @@
 r"""The metadata of a version as Arrow tables: what filters and SQL read.
 
-Only the columns that a person asks for are read, straight from the Parquet shards; embeddings stay on the disk unless
-they are wanted. Column by column this is some ten megabytes a million rows and a fraction of a second, where the row
-sidecars would be a million JSON objects.
+They come from packs (``packs.py``), mapped into memory: what is not looked at is not even read. Shards that are not
+packed are read from their Parquet, which takes some milliseconds a shard; embeddings stay on the disk unless they are
+wanted. Texts that repeat (camera, lens, format, folder) are dictionaries: a number a row.
 
 ``path`` is text here (other bytes as ``\xNN``); ``folder`` and ``name`` are its two parts, inside the tar for a tar's
 member. Whole numbers are 64 bits wide, so that ``width * height`` cannot overflow. ``indexed_at`` is UTC. NaN becomes
 NULL, as it does in the sidecars' JSON.
 """
 
+import mmap
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from clipsearch.store.columns import NO_HASH
+from clipsearch.store.files import StreamedFile
 from clipsearch.store.schema import VISIBLE
 from clipsearch.types import Ints, display_path
+
+PACK_ROWS = 2**17  # rows in one batch of a pack
 
 _READ = {"folder": ("path_text", "member"), "name": ("path_text", "member"), "path": ("path_text",)}
 _READ |= {"source": ("source_text",)}
@@ -36,7 +39,7 @@ def read_shard(path: str, kind: str) -> pa.Table:
     names = VISIBLE[kind]
     table = _read(path, [stored for name in names for stored in _READ.get(name, (name,))])
     parts = _parts(table) if "folder" in names else {}
-    return pa.table({name: parts[name] if name in parts else _column(table, name) for name in names})
+    return pa.table({name: _typed(parts[name] if name in parts else _column(table, name), name) for name in names})
 
 
 def read_embeddings(path: str) -> pa.ChunkedArray:
@@ -111,30 +114,93 @@ def kept(table: pa.Table, keep: Any) -> pa.Table:  # Any: (n,) bool
     return table if keep.all() else table.filter(pa.array(keep))
 
 
-def joined(tables: Sequence[pa.Table], kind: str, deleted: Ints) -> pa.Table:
-    """Return the live rows of shards as one table.
+def read_pack(path: str) -> pa.Table:
+    """Map a pack into memory and return its columns; no row is read here.
 
-    Args:
-        tables: of one schema; there may be none.
-        kind: "images" or "texts".
-        deleted: (n,) ids of rows that are gone.
+    Raises:
+        ValueError: it is no pack.
+        OSError: it cannot be opened.
     """
+    with open(path, "rb") as file:  # opened by Python: its file names may be any bytes, Arrow's are UTF-8
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(content))).read_all()
+    except pa.ArrowException as problem:
+        raise ValueError(str(problem)) from problem
+
+
+def write_pack(file: StreamedFile, tables: Sequence[pa.Table]) -> None:
+    """Write the rows of tables of one schema, one after the other; at least one table."""
+    table = pa.concat_tables(tables).unify_dictionaries()  # a file has one dictionary a column
+    sink: Any = pa.PythonFile(_Sink(file), mode="w")  # Any: its stub wants an io.IOBase
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        for start in range(0, len(table), PACK_ROWS):
+            writer.write_table(table.slice(start, PACK_ROWS).combine_chunks())
+
+
+class _Sink:
+    """What Arrow asks of a file that it writes to."""
+
+    closed = False
+
+    def __init__(self, file: StreamedFile) -> None:
+        self._file = file
+
+    def write(self, data: Any) -> int:  # Any: bytes or an Arrow buffer
+        self._file.write(memoryview(data))
+        return len(data)
+
+    def tell(self) -> int:
+        return self._file.bytes
+
+    def flush(self) -> None:
+        """Leave it to the one who opened the file."""
+
+    def close(self) -> None:
+        """Leave it to the one who opened the file."""
+
+
+def id_range(table: pa.Table) -> tuple[int, int]:
+    """Return the smallest and the largest id of a table that has rows."""
+    found = _compute.min_max(table.column("id"))
+    return found["min"].as_py(), found["max"].as_py()
+
+
+def joined(tables: Sequence[pa.Table], kind: str) -> pa.Table:
+    """Return tables of one schema, of a kind ("images" or "texts"), as one; there may be none."""
     if not tables:
-        return pa.table({name: pa.array([], _TYPES.get(name, pa.string())) for name in VISIBLE[kind]})
-    table = pa.concat_tables(tables)
+        return pa.table({name: pa.array([], _type(name)) for name in VISIBLE[kind]})
+    return pa.concat_tables(tables)
+
+
+def without(table: pa.Table, deleted: Ints) -> pa.Table:
+    """Return the rows of a table whose ids are not among ``deleted`` (n,)."""
     if not len(deleted):
         return table
-    return table.filter(_compute.invert(_compute.is_in(table.column("id"), value_set=pa.array(deleted))))
+    ids = pa.Array.from_buffers(pa.int64(), len(deleted), [None, pa.py_buffer(np.ascontiguousarray(deleted, np.int64))])
+    return table.filter(_compute.invert(_compute.is_in(table.column("id"), value_set=ids)))
+
+
+def numbers(column: pa.ChunkedArray) -> Ints:
+    """Return a column of 64-bit numbers without NULL as an array (n,). ``to_numpy`` would import pandas."""
+    return np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in column.chunks)], dtype=np.int64)
 
 
 _TYPES: dict[str, pa.DataType] = {name: pa.int64() for name in ("id", "image_id", "size", "width", "height")}
 _TYPES |= {"taken": pa.timestamp("us"), "indexed_at": pa.timestamp("us")}
 _TYPES |= {"latitude": pa.float64(), "longitude": pa.float64()}
+_REPEATED = pa.dictionary(pa.int32(), pa.string())
+_TYPES |= dict.fromkeys(("format", "camera", "lens", "folder"), _REPEATED)
+
+
+def _type(name: str) -> pa.DataType:
+    return _TYPES.get(name, pa.string())
 
 
 def _read(path: str, columns: Sequence[str]) -> pa.Table:
+    import pyarrow.parquet as pq  # 15 ms that a filter over packs has no use for
+
     try:
-        # opened by Python: its file names may be any bytes, Arrow's are UTF-8
         with open(path, "rb") as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
             known = set(file.schema_arrow.names)
             return file.read([name for name in dict.fromkeys(columns) if name in known])
@@ -144,14 +210,20 @@ def _read(path: str, columns: Sequence[str]) -> pa.Table:
 
 def _column(table: pa.Table, name: str) -> Any:  # Any: an Arrow column
     stored = _READ.get(name, (name,))[0]
-    target = _TYPES.get(name, pa.string())
     if stored not in table.column_names:
-        return pa.nulls(len(table), target)
+        return pa.chunked_array([pa.nulls(len(table), pa.string() if _type(name) == _REPEATED else _type(name))])
     column = table.column(stored)
-    if pa.types.is_floating(target):
-        null = pa.nulls(1, target)[0]  # None in its place would make Arrow import pandas
+    if pa.types.is_floating(column.type):
+        null = pa.nulls(1, column.type)[0]  # None in its place would make Arrow import pandas
         column = _compute.if_else(_compute.is_nan(column), null, column)
-    return column if column.type == target else column.cast(target)
+    return column
+
+
+def _typed(column: Any, name: str) -> Any:  # Any: as above
+    target = _type(name)
+    if column.type == target:
+        return column
+    return column.dictionary_encode() if target == _REPEATED else column.cast(target)
 
 
 def _parts(table: pa.Table) -> dict[str, Any]:  # Any: as above
@@ -176,6 +248,8 @@ def write_parquet(path: str, schema: pa.Schema, batches: Sequence[pa.RecordBatch
         OSError: it cannot be written.
         ValueError: a column has a type that Parquet does not know.
     """
+    import pyarrow.parquet as pq
+
     beside = f"{path}.{os.getpid()}.part"
     try:
         with open(beside, "xb") as raw, pq.ParquetWriter(raw, schema, compression="zstd") as writer:
