@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
+    from clipsearch.flows.evaluate_match import MatchReport, MatchRow
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
@@ -62,6 +63,7 @@ _HOMES = {
     ),
     "clipsearch.flows.build": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
+    "clipsearch.flows.evaluate_match": ("MatchReport", "MatchRow"),
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
     "clipsearch.flows.query": ("Weighted",),
@@ -86,6 +88,8 @@ __all__ = [
     "InputError",
     "LockedError",
     "ManifestMismatchError",
+    "MatchReport",
+    "MatchRow",
     "MissingExtraError",
     "Progress",
     "QueryImageError",

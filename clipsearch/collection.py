@@ -35,6 +35,7 @@ from clipsearch.types import SearchResult
 if TYPE_CHECKING:
     from clipsearch.flows.build import BuildReport
     from clipsearch.flows.evaluate import EvaluationReport
+    from clipsearch.flows.evaluate_match import MatchReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
@@ -387,6 +388,33 @@ class Collection:
         from clipsearch.flows.evaluate import evaluate
 
         return evaluate(self._current().snapshot, self.encoder, pairs, ks=ks)
+
+    def evaluate_match(
+        self,
+        *,
+        target: str = "image",
+        repetitions: int = 8,
+        seed: int = 0,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "MatchReport":
+        """Measure how often verdicts are wrong on this collection; see ``clipsearch.flows.evaluate_match``.
+
+        Args:
+            target: "image" for searches for pictures, "text" for captions.
+            repetitions: how often whole concepts are taken out, other ones each time.
+            seed: decides which.
+            progress: called after each repetition.
+
+        Raises:
+            InputError: the collection is too small.
+        """
+        if target not in KINDS:
+            raise InputError(suggest("search target", target, KINDS))
+        from clipsearch.flows.evaluate_match import evaluate_match
+
+        return evaluate_match(
+            self._current().snapshot, self.encoder, target=target, repetitions=repetitions, seed=seed, tell=progress
+        )
 
     def refresh(self) -> bool:
         """Take up the newest version; True where there was a newer one. Searches under way finish on the old one."""

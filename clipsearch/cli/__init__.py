@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
     "models": ("clipsearch.cli.models:command", "List the models, locate or download one."),
-    "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval on pictures and captions."),
+    "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval or verdicts on your own pictures."),
     "completion": ("clipsearch.cli.completion:command", "Print a shell's completion script."),
 }
 INTERRUPTED, PIPE_CLOSED = 130, 141

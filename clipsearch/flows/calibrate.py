@@ -58,29 +58,24 @@ def renew(
     known = load_calibration(store.path)
     if not force and known is not None and known.bank == bank.bank_hash() and _is_exact(known, snapshot):
         return False
-    cache = load_texts(store.path, encoder.fingerprint())
-    made, used = make_calibration(snapshot, encoder, cache, tell or (lambda _: None), known)
-    save_calibration(store.path, made, used, datetime.now(UTC).isoformat(timespec="seconds"))
+    tower = Texts(encoder, load_texts(store.path, encoder.fingerprint()).known, tell or (lambda _: None))
+    made = make_calibration(snapshot, tower, known)
+    save_calibration(store.path, made, TextCache(tower.used), datetime.now(UTC).isoformat(timespec="seconds"))
     return True
 
 
 def make_calibration(
-    version: Version,
-    encoder: Encoder,
-    cache: TextCache | None = None,
-    tell: Callable[[Progress], None] = lambda _: None,
-    known: Calibration | None = None,
-) -> tuple[Calibration, TextCache]:
-    """Return the calibration of a version, and the embeddings of the texts it took.
+    version: Version, tower: Texts, known: Calibration | None = None, only: str | None = None
+) -> Calibration:
+    """Return the calibration of a version.
 
     Args:
         version: the rows to calibrate.
-        encoder: of the collection.
-        cache: embeddings of texts that are known.
-        tell: called with how far the embedding of texts is.
+        tower: embeds texts.
         known: an older calibration, whose hubs are taken over where they hold.
+        only: "images" or "texts", where the other is of no interest.
     """
-    tower = Texts(encoder, {} if cache is None else cache.known, tell)
+    encoder = tower.encoder
     # without captions nothing is corrected, so hubs need not be known
     hub_bank = tower.embed(bank.all_queries()) if version.count("texts") >= MIN_QUERIES else None
     images, texts = (
@@ -92,16 +87,15 @@ def make_calibration(
     targets = {
         rows.kind: _target(rows, captions, images, texts, tower)
         for rows in (images, texts)
-        if len(rows.ids) >= MIN_ROWS
+        if len(rows.ids) >= MIN_ROWS and only in (None, rows.kind)
     }
-    made = Calibration(
+    return Calibration(
         version=version.version,
         fingerprint=encoder.fingerprint(),
         bank=bank.bank_hash(),
         targets=targets,
         corrected=hub_bank is not None,
     )
-    return made, TextCache(tower.used)
 
 
 def _known_hubs(known: Calibration | None, kind: str, encoder: Encoder) -> tuple[Ints, Floats] | None:

@@ -31,7 +31,7 @@ class Texts:
     def __init__(
         self, encoder: Encoder, known: Mapping[str, NDArray[Any]], tell: Callable[[Progress], None] = lambda _: None
     ) -> None:
-        self._encoder, self._known, self._tell = encoder, dict(known), tell
+        self.encoder, self._known, self._tell = encoder, dict(known), tell
         self.used: dict[str, NDArray[Any]] = {}
         shipped = shipped_bank(encoder.fingerprint())
         if shipped is not None:
@@ -39,7 +39,7 @@ class Texts:
 
     def covers(self, text: str) -> bool:
         """Tell whether the encoder knows the language of a text."""
-        return self._encoder.covers_text(text)
+        return self.encoder.covers_text(text)
 
     def learn(self, texts: Sequence[str], embeddings: NDArray[Any]) -> None:
         """Remember embeddings (n, D) float16 that somebody has already."""
@@ -51,7 +51,7 @@ class Texts:
         missing = [text for text in dict.fromkeys(texts) if text not in self._known]
         for start in range(0, len(missing), _BATCH):
             part = missing[start : start + _BATCH]
-            self._known.update(zip(part, self._encoder.encode_texts(part).astype(np.float16), strict=True))
+            self._known.update(zip(part, self.encoder.encode_texts(part).astype(np.float16), strict=True))
             self._tell(Progress("calibrate", start + len(part), len(missing)))
         self.used.update((text, self._known[text]) for text in texts)
         return np.array([self.used[text] for text in texts], dtype=np.float32)

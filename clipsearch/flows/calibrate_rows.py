@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipsearch.index.flat import as_float32
 from clipsearch.match.calibration import Block
-from clipsearch.match.concepts import TRAINED_ON, Concepts, concept_count, find_concepts
+from clipsearch.match.concepts import MAX_CONCEPTS, TRAINED_ON, Concepts, concept_count, find_concepts
 from clipsearch.match.scores import content_keys, hubs, sample
 from clipsearch.types import EmbeddingBlock, Floats, Halves, Ints
 
@@ -196,16 +196,16 @@ def _joined(pieces: list[tuple[Ints, NDArray[Any]]]) -> tuple[Ints, NDArray[Any]
 # Concepts: by pictures and captions where most pictures have some, else by the pictures alone.
 
 
-def fill_concepts(version: Version, images: Rows, texts: Rows) -> None:
-    """Fill in the concept of every row."""
+def fill_concepts(version: Version, images: Rows, texts: Rows, most: int = MAX_CONCEPTS) -> None:
+    """Fill in the concept of every row, from at most ``most`` groups."""
     owners = _owners_of_texts(version, texts, images) if 0 < len(texts.ids) <= MAX_CAPTIONS else None
     captioned = 0 if owners is None else len(np.unique(owners[owners >= 0]))
     if owners is not None and 2 * captioned >= len(images.ids) > 0:
-        _concepts_by_captions(images, texts, owners)
+        _concepts_by_captions(images, texts, owners, most)
         return
     for rows in (images, texts):
         if len(rows.ids):
-            concepts = find_concepts(rows.at(sample(rows.keys, TRAINED_ON)), concept_count(len(rows.ids)))
+            concepts = find_concepts(rows.at(sample(rows.keys, TRAINED_ON)), min(concept_count(len(rows.ids)), most))
             rows.concepts = np.concatenate([concepts.assign(part) for _, part in rows.walk()])
 
 
@@ -219,7 +219,7 @@ def _owners_of_texts(version: Version, texts: Rows, images: Rows) -> Ints:
     return owners
 
 
-def _concepts_by_captions(images: Rows, texts: Rows, owners: Ints) -> None:
+def _concepts_by_captions(images: Rows, texts: Rows, owners: Ints, most: int) -> None:
     """Group pictures by picture and captions together; what lacks one of the two goes by the other."""
     embeddings = np.concatenate([part for _, part in texts.walk()]) if texts.kept is None else texts.kept
     linked = np.flatnonzero(owners >= 0)
@@ -229,7 +229,7 @@ def _concepts_by_captions(images: Rows, texts: Rows, owners: Ints) -> None:
     # each half is of unit norm, so the two together are of norm sqrt(2)
     both = np.concatenate((images.at(captioned), means), axis=1) * np.float32(np.sqrt(0.5))
     order = np.argsort(images.keys[captioned], kind="stable")[:TRAINED_ON]
-    concepts = find_concepts(both[order], concept_count(len(images.ids)))
+    concepts = find_concepts(both[order], min(concept_count(len(images.ids)), most))
     of_picture, of_text = np.split(concepts.centres, 2, axis=1)
     pictures = Concepts(of_picture, concepts.groups)
     images.concepts = np.concatenate([pictures.assign(rows) for _, rows in images.walk()])

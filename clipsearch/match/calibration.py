@@ -16,7 +16,7 @@ is bounded is the number of queries.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,33 @@ def from_bank(queries: Queries, blocks: Blocks, depth: int = DEPTH) -> KindNull:
         depth=depth,
         hub=0.0,
     )
+
+
+def asked_again(
+    reference: KindNull, queries: Queries, blocks: Blocks, homes: Ints | None = None, most: int | None = None
+) -> KindNull:
+    """Return the samples of the same queries over other rows, or with another strength or depth.
+
+    Args:
+        reference: says how evidence is made.
+        queries: those of the reference.
+        blocks: gives the rows.
+        homes: (m,) pictures among the rows, ascending: only a query about one of them is answerable. None: all are.
+        most: queries to ask; None asks all.
+    """
+    some = queries if most is None or most >= len(queries) else queries.part(_spread(len(queries), most))
+    if reference.source == "bank":
+        return from_bank(some, blocks, reference.depth)
+    whole, null = find_both(some, blocks)
+    made = _samples(whole, null, some, reference.source, reference.depth, reference.hub)
+    if homes is None:
+        return made
+    there = np.isin(some.homes, homes)
+    return replace(made, answerable=np.sort(whole.part(there).evidence(reference.hub, reference.depth)))
+
+
+def _spread(n: int, most: int) -> Ints:
+    return np.linspace(0, n - 1, most).round().astype(np.int64)
 
 
 def _samples(whole: "Nearest", null: "Nearest", queries: Queries, source: str, depth: int, hub: float) -> KindNull:

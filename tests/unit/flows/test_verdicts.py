@@ -9,6 +9,7 @@ from planted import PLACES, PlantedEncoder, add, planted, text_of
 
 from clipsearch.errors import StorageError
 from clipsearch.flows.calibrate import make_calibration, renew
+from clipsearch.flows.calibrate_queries import Texts
 from clipsearch.flows.calibration_files import load_calibration
 from clipsearch.match import bank
 from clipsearch.types import Verdict
@@ -238,8 +239,9 @@ def test_the_status_says_whether_there_are_verdicts(world, tmp_path):
 
 def test_a_calibration_holds_every_row_once(world):
     collection, encoder = world
-    made, cache = make_calibration(collection._current().snapshot, encoder)
+    tower = Texts(encoder, {})
+    made = make_calibration(collection._current().snapshot, tower)
     for kind, target in made.targets.items():
         assert (np.diff(target.ids) > 0).all() and len(target.hubs) == len(target.ids) == collection.status().images
         assert np.isfinite(target.hubs).all() and kind in ("images", "texts")
-    assert set(bank.all_queries()) <= set(cache.known)
+    assert set(bank.all_queries()) <= set(tower.used)
