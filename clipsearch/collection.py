@@ -26,7 +26,6 @@ from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.identity import check_encoder, encoder_record
 from clipsearch.flows.query import KINDS, answer, build_queries
 from clipsearch.flows.status import CollectionStatus, read_status
-from clipsearch.flows.verdicts import FILTERED
 from clipsearch.flows.view import View, read_index_pointer
 from clipsearch.registry import suggest
 from clipsearch.store import Store
@@ -330,7 +329,7 @@ class Collection:
             allowed=allowed,
             recall=recall,
             notes=view.notes if target == "image" else (),
-            judge=view.judge(KINDS[target]) if where is None else FILTERED,
+            judge=view.judge(KINDS[target], where, self._lock),
         )
         return results if many else results[0]
 

@@ -31,6 +31,7 @@ MIN_ROWS = 100  # fewer rows do not make enough concepts to leave out
 MIN_QUERIES = 150  # fewer captions, and the levels would be guesses; pictures need two thirds of that
 MAX_QUERIES, MAX_QUERIES_LARGE = 600, 300
 LARGE = 200_000  # rows
+MIN_NULL = 100  # queries in the null of some of the rows
 NEAR_SHARE = 4  # the nearest quarter of the bank
 
 Blocks = Callable[[], Iterable["Block"]]
@@ -115,8 +116,16 @@ def from_bank(queries: Queries, blocks: Blocks, depth: int = DEPTH) -> KindNull:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some of the rows: the pictures (m,) that they are about, ascending, and how many each concept has (k,)."""
+
+    homes: Ints
+    sizes: Ints
+
+
 def asked_again(
-    reference: KindNull, queries: Queries, blocks: Blocks, homes: Ints | None = None, most: int | None = None
+    reference: KindNull, queries: Queries, blocks: Blocks, part: Part | None = None, most: int | None = None
 ) -> KindNull:
     """Return the samples of the same queries over other rows, or with another strength or depth.
 
@@ -124,7 +133,7 @@ def asked_again(
         reference: says how evidence is made.
         queries: those of the reference.
         blocks: gives the rows.
-        homes: (m,) pictures among the rows, ascending: only a query about one of them is answerable. None: all are.
+        part: where the rows are some of those that the reference is of.
         most: queries to ask; None asks all.
     """
     some = queries if most is None or most >= len(queries) else queries.part(_spread(len(queries), most))
@@ -132,10 +141,24 @@ def asked_again(
         return from_bank(some, blocks, reference.depth)
     whole, null = find_both(some, blocks)
     made = _samples(whole, null, some, reference.source, reference.depth, reference.hub)
-    if homes is None:
-        return made
-    there = np.isin(some.homes, homes)
-    return replace(made, answerable=np.sort(whole.part(there).evidence(reference.hub, reference.depth)))
+    return made if part is None else _of_part(made, whole, null, some, part)
+
+
+def _of_part(made: KindNull, whole: "Nearest", null: "Nearest", queries: Queries, part: Part) -> KindNull:
+    """Return the samples over some of the rows.
+
+    Only queries about pictures among them are answerable. They also make the null, as what is asked of a part is nearer
+    to it than what is asked of the whole; where they are few, the nearest of the others make up ``MIN_NULL``. A query
+    whose concept is most of the part says nothing: without it hardly anything would be left.
+    """
+    there = np.isin(queries.homes, part.homes)
+    usable = 2 * part.sizes[queries.concepts] <= part.sizes.sum()
+    absent = null.evidence(made.hub, made.depth)
+    own, others = absent[there & usable], np.sort(absent[~there & usable])
+    wanted = min(max(MIN_NULL - len(own), 0), len(others))
+    answerable = whole.part(there).evidence(made.hub, made.depth)
+    filled = np.concatenate((own, others[len(others) - wanted :]))
+    return replace(made, null=np.sort(filled), answerable=np.sort(answerable))
 
 
 def _spread(n: int, most: int) -> Ints:

@@ -91,7 +91,7 @@ def test_after_growth_the_old_calibration_is_not_used_and_the_next_one_holds(tmp
 
 def test_pictures_are_a_kind_of_their_own(world):
     collection, _encoder = world
-    reference = collection._current().judge("images").target.kinds["image"]
+    reference = collection._current()._judge("images").target.kinds["image"]
     assert reference.source == "images" and reference.depth == 1 and len(reference.null) == 288
     assert np.median(reference.answerable) > np.quantile(reference.null, 0.9)
 
@@ -132,7 +132,7 @@ def test_too_small_a_collection_says_what_is_needed(tmp_path):
 def test_without_captions_the_bank_stands_in(tmp_path):
     collection, encoder = planted(tmp_path / "b", concepts=HERE, copies=12, captions=False)
     renew(collection._store, encoder)
-    kinds = collection._current().judge("images").target.kinds
+    kinds = collection._current()._judge("images").target.kinds
     assert {kinds[kind].source for kind in KINDS} == {"bank"}
     for kind in KINDS:
         assert share(verdicts(collection, kind, HERE), Verdict.MATCH) >= 0.9
