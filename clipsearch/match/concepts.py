@@ -22,7 +22,7 @@ from clipsearch.types import Floats, Ints
 
 MIN_CONCEPTS, MAX_CONCEPTS = 12, 64
 ROWS_EACH = 4  # rows in a concept of a small collection
-TRAINED_ON = 8_192
+TRAINED_ON = 4_096
 TWINS_FROM = 2_048  # rows that twins are looked for among
 TWIN_SHARE = 0.4  # of the neighbours outside, mean of both ways
 CLOSE_SHARE = 0.2  # of all neighbours, both ways added: halves of one group have 1, groups apart 0
