@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from clipsearch.index.flat import as_float32
 from clipsearch.match.calibration import Block
-from clipsearch.match.concepts import MAX_CONCEPTS, TRAINED_ON, Concepts, concept_count, find_concepts
+from clipsearch.match.concepts import (
+    MAX_CONCEPTS,
+    ROWS_EACH_ALONE,
+    TRAINED_ON,
+    Concepts,
+    concept_count,
+    find_concepts,
+)
 from clipsearch.match.scores import content_keys, hubs, sample
 from clipsearch.types import EmbeddingBlock, Floats, Halves, Ints
 
@@ -205,7 +212,8 @@ def fill_concepts(version: Version, images: Rows, texts: Rows, most: int = MAX_C
         return
     for rows in (images, texts):
         if len(rows.ids):
-            concepts = find_concepts(rows.at(sample(rows.keys, TRAINED_ON)), min(concept_count(len(rows.ids)), most))
+            count = min(concept_count(len(rows.ids), ROWS_EACH_ALONE), most)
+            concepts = find_concepts(rows.at(sample(rows.keys, TRAINED_ON)), count)
             rows.concepts = np.concatenate([concepts.assign(part) for _, part in rows.walk()])
 
 
