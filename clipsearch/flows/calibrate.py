@@ -133,4 +133,5 @@ def _target(rows: Rows, captions: ByKind, images: Rows, texts: Rows, tower: Text
         asked["image"] = image_queries(images, rows)
         kinds["image"] = match.from_images(asked["image"], rows.blocks)
     order = np.argsort(rows.ids, kind="stable")
-    return Target(rows.ids[order], rows.hubs[order], kinds, rows.concepts[order], asked)
+    owners = None if rows.owners is None else rows.owners[order]
+    return Target(rows.ids[order], rows.hubs[order], kinds, rows.concepts[order], asked, owners)

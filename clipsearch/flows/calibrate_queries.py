@@ -128,7 +128,6 @@ def caption_queries(
 
 
 def image_queries(images: Rows, target: Rows) -> Queries:
-    """Return pictures of the collection as queries."""
+    """Return pictures of the collection as queries, as if they were not in it: nor would be their captions."""
     at = sample(images.keys, max_queries(len(target.ids)) * 2 // 3)  # none of them is needed to choose a strength
-    selves = images.ids[at] if target.kind == "images" else np.full(len(at), -1, dtype=np.int64)
-    return Queries(images.at(at), images.concepts[at], selves, images.ids[at])
+    return Queries(images.at(at), images.concepts[at], images.ids[at], images.ids[at], pictures=True)

@@ -77,6 +77,7 @@ class Rows:
         version: where they come from.
         kind: "images" or "texts".
         ids, hubs, keys, concepts: (n,); a concept is -1 until it is known.
+        owners: (n,) for texts the id of the picture of each, or -1; None for pictures.
         kept: (n, D) float32, or None where they are too many.
     """
 
@@ -87,6 +88,7 @@ class Rows:
     keys: NDArray[np.uint64]
     concepts: Ints
     kept: Floats | None
+    owners: Ints | None = None
 
     def positions(self, ids: Ints) -> Ints:
         """Return where rows (m,) are, -1 for those that are not there."""
@@ -117,7 +119,8 @@ class Rows:
     def blocks(self) -> Iterator[Block]:
         """Yield all rows with hubs and concepts."""
         for part, rows in self.walk():
-            yield Block(self.ids[part], rows, self.hubs[part], self.concepts[part])
+            owners = None if self.owners is None else self.owners[part]
+            yield Block(self.ids[part], rows, self.hubs[part], self.concepts[part], owners)
 
 
 def read_rows(
@@ -204,10 +207,11 @@ def _joined(pieces: list[tuple[Ints, NDArray[Any]]]) -> tuple[Ints, NDArray[Any]
 
 
 def fill_concepts(version: Version, images: Rows, texts: Rows, most: int = MAX_CONCEPTS) -> None:
-    """Fill in the concept of every row, from at most ``most`` groups."""
-    owners = _owners_of_texts(version, texts, images) if 0 < len(texts.ids) <= MAX_CAPTIONS else None
-    captioned = 0 if owners is None else len(np.unique(owners[owners >= 0]))
-    if owners is not None and 2 * captioned >= len(images.ids) > 0:
+    """Fill in the concept of every row, from at most ``most`` groups, and the pictures of texts."""
+    owners = _owners_of_texts(version, texts, images)
+    texts.owners = np.where(owners >= 0, images.ids[owners], -1) if len(images.ids) else owners
+    captioned = len(np.unique(owners[owners >= 0]))
+    if len(texts.ids) <= MAX_CAPTIONS and 2 * captioned >= len(images.ids) > 0:
         _concepts_by_captions(images, texts, owners, most)
         return
     for rows in (images, texts):
@@ -220,6 +224,8 @@ def fill_concepts(version: Version, images: Rows, texts: Rows, most: int = MAX_C
 def _owners_of_texts(version: Version, texts: Rows, images: Rows) -> Ints:
     """Return for each text the position of its picture among the images, or -1 (n,)."""
     owners = np.full(len(texts.ids), -1, dtype=np.int64)
+    if not len(owners):
+        return owners
     linked = [(text.id, text.image_id) for text in version.captions() if text.image_id is not None]
     if linked:
         pairs = np.array(linked, dtype=np.int64)

@@ -49,6 +49,7 @@ class Target:
     kinds: Mapping[str, KindNull]
     concepts: Ints
     queries: Mapping[str, Queries]
+    owners: Ints | None = None  # (n,) of texts: the pictures, or -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +139,7 @@ def save_calibration(path: str, calibration: Calibration, cache: TextCache, crea
                 "ids": _write(folder, f"{stem}-{kind}.ids.npy", target.ids),
                 "hubs": _write(folder, f"{stem}-{kind}.hubs.npy", target.hubs),
                 "concepts": _write(folder, f"{stem}-{kind}.concepts.npy", target.concepts.astype(np.int16)),
+                "owners": None if target.owners is None else _write(folder, f"{stem}-{kind}.owners.npy", target.owners),
                 "kinds": {name: _describe(null, samples) for name, null in target.kinds.items()},
                 "queries": _write_queries(folder, f"{stem}-{kind}", target.queries),
             }
@@ -220,7 +222,8 @@ def _queries(path: str, entry: Mapping[str, Any]) -> dict[str, Queries]:
     queries, start = {}, 0
     for name, count in entry["counts"].items():
         part = slice(start, start + count)
-        queries[name] = Queries(embeddings[part], *(numbers[part, column] for column in range(3)))
+        about = (numbers[part, column] for column in range(3))
+        queries[name] = Queries(embeddings[part], *about, pictures=name == "image")
         start += count
     return queries
 
@@ -244,7 +247,8 @@ def _target(path: str, entry: Mapping[str, Any], samples: NDArray[Any]) -> Targe
             facts["depth"],
             facts["hub"],
         )
-    return Target(ids, hubs, kinds, concepts, _queries(path, entry["queries"]))
+    owners = None if entry["owners"] is None else _array(path, entry["owners"])
+    return Target(ids, hubs, kinds, concepts, _queries(path, entry["queries"]), owners)
 
 
 def _clean(folder: str, version: int, keep: set[str]) -> None:

@@ -205,7 +205,7 @@ def _pictures(whole: MemoryVersion, at: Ints, labels: Ints) -> Asked:
 def _make(version: MemoryVersion, tower: Texts, kind: str) -> Made:
     target = make_calibration(version, tower, only=kind).targets[kind]
     rows = version.kinds[kind]
-    block = Block(rows.ids, rows.embeddings.astype(np.float32), target.hubs, target.concepts)
+    block = Block(rows.ids, rows.embeddings.astype(np.float32), target.hubs, target.concepts, target.owners)
     plain = {
         name: asked_again(replace(known, hub=0.0, depth=1), target.queries[name], lambda: [block])
         for name, known in target.kinds.items()

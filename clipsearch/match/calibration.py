@@ -39,12 +39,16 @@ Blocks = Callable[[], Iterable["Block"]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Some rows: ids (n,) ascending, embeddings (n, D) float32, hubs (n,) float32, concepts (n,)."""
+    """Some rows: ids (n,) ascending, embeddings (n, D) float32, hubs (n,) float32, concepts (n,).
+
+    ``owners`` (n,) are the pictures that texts belong to, or -1; None where rows are pictures.
+    """
 
     ids: Ints
     rows: Floats
     hubs: Floats
     concepts: Ints
+    owners: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,14 +58,17 @@ class Queries:
     Attributes:
         embeddings: (Q, D) float32, unit norm; float16 where they come from a file.
         concepts: (Q,) concept to leave out for the null, or -1.
-        selves: (Q,) id of the row that is the query itself and no answer to it, or -1.
+        selves: (Q,) id of the row that is the query itself and no answer to it, or -1. Of a picture whose captions are
+            searched: the picture's, all of whose captions are left out.
         homes: (Q,) id of the picture that the query is about, or -1.
+        pictures: whether the queries are pictures.
     """
 
     embeddings: NDArray[Any]
     concepts: Ints
     selves: Ints
     homes: Ints
+    pictures: bool = False
 
     @classmethod
     def generic(cls, embeddings: Floats) -> "Queries":
@@ -71,7 +78,7 @@ class Queries:
 
     def part(self, keep: NDArray[Any]) -> "Queries":
         """Return some of them: a mask (Q,) or positions."""
-        return Queries(self.embeddings[keep], self.concepts[keep], self.selves[keep], self.homes[keep])
+        return Queries(self.embeddings[keep], self.concepts[keep], self.selves[keep], self.homes[keep], self.pictures)
 
     def __len__(self) -> int:
         return len(self.concepts)
@@ -253,7 +260,9 @@ def find_both(queries: Queries, blocks: Blocks) -> tuple[Nearest, Nearest]:
     whole = null = _nothing(len(queries))
     xq = queries.embeddings.astype(np.float32, copy=False)
     for block in blocks():
-        scores = _scores(xq, block, queries.selves)
+        scores = _scores(xq, block, None if queries.pictures and block.owners is not None else queries.selves)
+        if queries.pictures and block.owners is not None:
+            scores[queries.selves[:, None] == block.owners[None, :]] = -np.inf
         whole = whole.with_block(scores, block)
         scores[queries.concepts[:, None] == block.concepts[None, :]] = -np.inf
         null = null.with_block(scores, block)

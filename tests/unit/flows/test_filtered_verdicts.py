@@ -163,3 +163,12 @@ def test_of_many_rows_fewer_queries_are_asked(world, monkeypatch):
     monkeypatch.setattr(filtered_verdicts, "LEAST", 120)
     kinds = world[0]._current().judge("images", "name < '20'", world[0]._lock).target.kinds
     assert 100 <= len(kinds["image"].null) <= 120 and 100 <= len(kinds["phrase"].null) <= 120
+
+
+def test_of_very_many_rows_none_is_asked_and_no_verdict_is_none(world, monkeypatch):
+    collection, _ = world
+    monkeypatch.setattr(filtered_verdicts, "MOST_ROWS", 200)
+    monkeypatch.setattr(filtered_verdicts, "asked_again", None)  # not called
+    absent = verdicts(collection, "sentence", ABSENT, where="name < '21'")
+    assert share(absent, Verdict.MATCH) <= 0.1 and Verdict.NONE not in absent
+    assert share(verdicts(collection, "sentence", range(12), where="name < '21'"), Verdict.MATCH) >= 0.8

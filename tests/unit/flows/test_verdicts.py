@@ -96,6 +96,19 @@ def test_pictures_are_a_kind_of_their_own(world):
     assert np.median(reference.answerable) > np.quantile(reference.null, 0.9)
 
 
+def test_a_picture_is_asked_as_if_neither_it_nor_its_captions_were_there(world):
+    collection, _ = world
+    snapshot, reference = collection._current().snapshot, collection._current()._judge("texts").target
+    asked = reference.queries["image"]
+    (texts,) = snapshot.blocks("texts")
+    owners = {text.id: text.image_id for text in collection._current().snapshot.captions()}
+    scores = asked.embeddings.astype(np.float32) @ np.asarray(texts.embeddings, np.float32).T
+    own = asked.homes[:, None] == np.array([owners[id_] for id_ in texts.ids])[None]
+    assert own.sum() == len(asked) > 100
+    expected = np.sort(np.where(own, -np.inf, scores).max(axis=1))
+    np.testing.assert_allclose(reference.kinds["image"].answerable, expected, atol=1e-6)
+
+
 def test_what_was_never_calibrated_is_uncalibrated(world):
     collection, encoder = world
     for options, why in (
