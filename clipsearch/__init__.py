@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         WeightsNotFoundError,
     )
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
+    from clipsearch.flows.evaluate_match import MatchReport, MatchRow
     from clipsearch.flows.export import ExportReport
     from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
@@ -68,6 +69,7 @@ _HOMES = {
     ),
     "clipsearch.flows.outcome": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
+    "clipsearch.flows.evaluate_match": ("MatchReport", "MatchRow"),
     "clipsearch.flows.export": ("ExportReport",),
     "clipsearch.flows.import_embeddings": ("ImportReport",),
     "clipsearch.flows.ingest": ("IndexReport",),
@@ -98,6 +100,8 @@ __all__ = [
     "InputError",
     "LockedError",
     "ManifestMismatchError",
+    "MatchReport",
+    "MatchRow",
     "MissingExtraError",
     "Progress",
     "QueryImageError",

@@ -26,7 +26,6 @@ from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.identity import check_encoder, check_known, encoder_record, record_for_embeddings
 from clipsearch.flows.query import KINDS, answer, build_queries
 from clipsearch.flows.status import CollectionStatus, read_status
-from clipsearch.flows.verdicts import FILTERED
 from clipsearch.flows.view import View, read_index_pointer
 from clipsearch.registry import suggest
 from clipsearch.store import Store
@@ -34,6 +33,7 @@ from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
     from clipsearch.flows.evaluate import EvaluationReport
+    from clipsearch.flows.evaluate_match import MatchReport
     from clipsearch.flows.export import ExportReport
     from clipsearch.flows.generators import Chosen
     from clipsearch.flows.import_embeddings import ImportReport
@@ -403,7 +403,7 @@ class Collection:
             allowed=allowed,
             recall=recall,
             notes=view.notes if target == "image" else (),
-            judge=view.judge(KINDS[target]) if where is None else FILTERED,
+            judge=view.judge(KINDS[target], where, self._lock),
         )
         return results if many else results[0]
 
@@ -613,6 +613,33 @@ class Collection:
         from clipsearch.flows.evaluate import evaluate
 
         return evaluate(self._current().snapshot, self.encoder, pairs, ks=ks)
+
+    def evaluate_match(
+        self,
+        *,
+        target: str = "image",
+        repetitions: int = 8,
+        seed: int = 0,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "MatchReport":
+        """Measure how often verdicts are wrong on this collection; see ``clipsearch.flows.evaluate_match``.
+
+        Args:
+            target: "image" for searches for pictures, "text" for captions.
+            repetitions: how often whole concepts are taken out, other ones each time.
+            seed: decides which.
+            progress: called after each repetition.
+
+        Raises:
+            InputError: the collection is too small.
+        """
+        if target not in KINDS:
+            raise InputError(suggest("search target", target, KINDS))
+        from clipsearch.flows.evaluate_match import evaluate_match
+
+        return evaluate_match(
+            self._current().snapshot, self.encoder, target=target, repetitions=repetitions, seed=seed, tell=progress
+        )
 
     def refresh(self) -> bool:
         """Take up the newest version; True where there was a newer one. Searches under way finish on the old one."""

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
     "export": ("clipsearch.cli.export:command", "Write a collection's rows for other tools."),
     "models": ("clipsearch.cli.models:command", "List the models, locate or download one."),
-    "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval on pictures and captions."),
+    "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval or verdicts on your own pictures."),
     "generate": ("clipsearch.cli.generate:command", "Draw a picture of words; it never becomes a hit."),
     "generated": ("clipsearch.cli.generated:command", "List, show or remove generated pictures."),
     "completion": ("clipsearch.cli.completion:command", "Print a shell's completion script."),

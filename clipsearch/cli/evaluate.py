@@ -1,4 +1,7 @@
-"""``clipsearch evaluate``: how well the model finds pictures by their captions, and captions by their pictures."""
+"""``clipsearch evaluate``: how well a model answers on somebody's own pictures.
+
+``evaluate match`` measures verdicts; without the name of a measurement, ``evaluate captions.csv`` measures retrieval.
+"""
 
 import sys
 from dataclasses import asdict
@@ -8,6 +11,7 @@ import click
 
 from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
+from clipsearch.cli.evaluate_match import command as evaluate_match
 
 if TYPE_CHECKING:
     from clipsearch import DirectionReport, EvaluationReport
@@ -15,13 +19,35 @@ if TYPE_CHECKING:
 _NAMES = {"text_to_image": "text to image", "image_to_text": "image to text"}
 
 
-@click.command("evaluate", short_help="Measure retrieval on pictures and captions.")
+class _Evaluate(click.Group):
+    """A group that takes what is no name of a measurement as the file of the usual one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args.insert(0, "retrieval")
+        return super().parse_args(ctx, args)
+
+
+@click.group("evaluate", cls=_Evaluate, short_help="Measure retrieval or verdicts on your own pictures.")
+def command() -> None:
+    """Measure retrieval or verdicts on your own pictures.
+
+    \b
+    clipsearch evaluate captions.csv        Recall@1/5/10 both ways
+    clipsearch evaluate match               how often verdicts are wrong
+    """  # noqa: D301
+
+
+command.add_command(evaluate_match)
+
+
+@command.command("retrieval", short_help="Measure retrieval on pictures and captions (the usual one).")
 @click.argument("captions", metavar="CAPTIONS.csv", shell_complete=options.complete_files)
 @options.collection
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.encoder
 @options.common
-def command(
+def retrieval(
     console: Console, captions: str, index: str | None, indexes_dir: str, as_json: bool, how: dict[str, str]
 ) -> int:
     """Measure retrieval on pictures and captions.

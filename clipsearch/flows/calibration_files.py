@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.match.calibration import Queries
 from clipsearch.match.verdict import KindNull
 from clipsearch.store.files import (
     DIR_MODE,
@@ -31,18 +32,24 @@ from clipsearch.store.files import (
 from clipsearch.types import Floats, Ints
 
 FOLDER = "calibration"
-METHOD = "hub15-top5-1"  # what is stored means this; another method's files are not read
+METHOD = "hub15-top5-2"  # what is stored means this; another method's files are not read
 _POINTER = re.compile(rb"(c\d{6,}-[0-9a-f]{8}\.json) sha256:([0-9a-f]{64})\n")
 _FILE = re.compile(r"c(\d{6,})-[0-9a-f]{8}\b.*")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """The calibration of one kind of rows: ids (n,) ascending, hubs (n,), and the samples by kind of query."""
+    """The calibration of one kind of rows: ids (n,) ascending, hubs and concepts (n,), and things by kind of query.
+
+    ``kinds`` are the samples; ``queries`` those that they were made with, to ask them again of some of the rows.
+    """
 
     ids: Ints
     hubs: Floats
     kinds: Mapping[str, KindNull]
+    concepts: Ints
+    queries: Mapping[str, Queries]
+    owners: Ints | None = None  # (n,) of texts: the pictures, or -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +61,7 @@ class Calibration:
         fingerprint: of the encoder's weights.
         bank: hash of the bank of generic queries.
         targets: by kind of rows, "images" and "texts"; one that is too small is missing.
+        corrected: whether hubs were measured; they are 0 where there are too few captions to make use of them.
         name: the JSON file's name.
     """
 
@@ -61,6 +69,7 @@ class Calibration:
     fingerprint: str
     bank: str
     targets: Mapping[str, Target]
+    corrected: bool = False
     name: str = ""
 
 
@@ -80,7 +89,7 @@ def load_calibration(path: str) -> Calibration | None:
         name, facts = head
         samples = _array(path, facts["samples"])
         targets = {kind: _target(path, entry, samples) for kind, entry in facts["targets"].items()}
-        return Calibration(facts["version"], facts["fingerprint"], facts["bank"], targets, name)
+        return Calibration(facts["version"], facts["fingerprint"], facts["bank"], targets, facts["corrected"], name)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -119,6 +128,7 @@ def save_calibration(path: str, calibration: Calibration, cache: TextCache, crea
             "version": calibration.version,
             "fingerprint": calibration.fingerprint,
             "bank": calibration.bank,
+            "corrected": calibration.corrected,
             "created": created,
             "targets": {},
         }
@@ -128,7 +138,10 @@ def save_calibration(path: str, calibration: Calibration, cache: TextCache, crea
                 "rows": len(target.ids),
                 "ids": _write(folder, f"{stem}-{kind}.ids.npy", target.ids),
                 "hubs": _write(folder, f"{stem}-{kind}.hubs.npy", target.hubs),
+                "concepts": _write(folder, f"{stem}-{kind}.concepts.npy", target.concepts.astype(np.int16)),
+                "owners": None if target.owners is None else _write(folder, f"{stem}-{kind}.owners.npy", target.owners),
                 "kinds": {name: _describe(null, samples) for name, null in target.kinds.items()},
+                "queries": _write_queries(folder, f"{stem}-{kind}", target.queries),
             }
         facts["samples"] = _write(folder, f"{stem}.samples.npy", np.concatenate([np.empty(0, np.float32), *samples]))
         texts = sorted(cache.known)
@@ -189,9 +202,36 @@ def _describe(null: KindNull, samples: list[Floats]) -> dict[str, Any]:
     }
 
 
+def _write_queries(folder: str, stem: str, queries: Mapping[str, Queries]) -> dict[str, Any]:
+    """Write the queries of all kinds one after the other; returns how many of each, and the files' names."""
+    asked = list(queries.values())
+    numbers = [np.stack([one.concepts, one.selves, one.homes], axis=1) for one in asked]
+    return {
+        "counts": {name: len(one) for name, one in queries.items()},
+        "embeddings": _write(
+            folder, f"{stem}.queries.npy", np.concatenate([one.embeddings.astype(np.float16) for one in asked])
+        ),
+        "numbers": _write(folder, f"{stem}.about.npy", np.concatenate(numbers)),
+    }
+
+
+def _queries(path: str, entry: Mapping[str, Any]) -> dict[str, Queries]:
+    embeddings, numbers = _array(path, entry["embeddings"]), _array(path, entry["numbers"])
+    if len(embeddings) != len(numbers) or len(numbers) != sum(entry["counts"].values()):
+        raise ValueError("a calibration's queries do not fit")
+    queries, start = {}, 0
+    for name, count in entry["counts"].items():
+        part = slice(start, start + count)
+        about = (numbers[part, column] for column in range(3))
+        queries[name] = Queries(embeddings[part], *about, pictures=name == "image")
+        start += count
+    return queries
+
+
 def _target(path: str, entry: Mapping[str, Any], samples: NDArray[Any]) -> Target:
     ids, hubs = _array(path, entry["ids"]), _array(path, entry["hubs"])
-    if len(ids) != entry["rows"] or len(hubs) != entry["rows"]:
+    concepts = _array(path, entry["concepts"])
+    if not len(ids) == len(hubs) == len(concepts) == entry["rows"]:
         raise ValueError("a calibration's arrays do not fit")
     kinds = {}
     for name, facts in entry["kinds"].items():
@@ -207,7 +247,8 @@ def _target(path: str, entry: Mapping[str, Any], samples: NDArray[Any]) -> Targe
             facts["depth"],
             facts["hub"],
         )
-    return Target(ids, hubs, kinds)
+    owners = None if entry["owners"] is None else _array(path, entry["owners"])
+    return Target(ids, hubs, kinds, concepts, _queries(path, entry["queries"]), owners)
 
 
 def _clean(folder: str, version: int, keep: set[str]) -> None:

@@ -73,9 +73,6 @@ class Judge:
         return Judgement(*judge(found, self.target.kinds[kind], LEVELS))
 
 
-FILTERED = Judge(why="searches with a filter are not calibrated")
-
-
 def kind_of_query(terms: Sequence[_Part], covered: bool) -> tuple[str | None, str | None]:
     """Return the kind that a query is calibrated as, or None and why there is none."""
     if len(terms) != 1 or terms[0].weight <= 0:

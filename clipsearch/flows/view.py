@@ -1,5 +1,6 @@
 """One version of a collection, ready to be searched."""
 
+import hashlib
 import os
 import threading
 from dataclasses import replace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from clipsearch.filter.mask import Mask, MaskCache
 
 INDEX_TYPE = "flat"
+FILTERS = 32  # whose calibrations are remembered
 
 
 def read_index_pointer(path: str) -> bytes | None:
@@ -36,10 +38,41 @@ class View:
         self._warm: dict[str, VectorIndex] = {}
         self._masks: dict[str, MaskCache] = {}
         self._engine: Engine | None = None
+        self._digests: dict[tuple[str, str], tuple[Ints, bytes]] = {}  # of the rows of the last filters
+        self._filtered: dict[tuple[str, bytes], tuple[Judge, Judge]] = {}  # whole, filtered; last used last
         self._judges: tuple[bytes | None, dict[str, Judge]] | None = None
 
-    def judge(self, kind: str) -> Judge:
-        """Return who gives verdicts on answers among "images" or "texts".
+    def judge(self, kind: str, where: str | None, lock: threading.RLock) -> Judge:
+        """Return who gives verdicts on answers among "images" or "texts", or those of them that a filter lets pass.
+
+        Filters are told apart by the rows they leave, so one that was written differently is not measured again.
+        """
+        judge = self._judge(kind)
+        if where is None or judge.target is None:
+            return judge
+        allowed, images = self.allowed(where, kind, lock), self.allowed(where, "images", lock)
+        key = (kind, self._digest(where, kind, allowed))
+        with lock:
+            known = self._filtered.pop(key, None)
+            if known is None or known[0] is not judge:
+                from clipsearch.flows.filtered_verdicts import filtered
+
+                known = (judge, filtered(judge, self.snapshot, kind, allowed, images))
+            self._filtered[key] = known
+            if len(self._filtered) > FILTERS:
+                del self._filtered[next(iter(self._filtered))]
+            return known[1]
+
+    def _digest(self, where: str, kind: str, allowed: Ints) -> bytes:
+        """Return what tells the rows of a filter (n,) from others; looked at once, for there may be a million."""
+        known = self._digests.get((where, kind))
+        if known is None or known[0] is not allowed:
+            known = (allowed, hashlib.blake2b(allowed.tobytes(), digest_size=16).digest())
+            self._digests = {**dict(list(self._digests.items())[-FILTERS + 1 :]), (where, kind): known}
+        return known[1]
+
+    def _judge(self, kind: str) -> Judge:
+        """Return who gives verdicts on answers among all rows.
 
         A calibration may appear after its version did, when ``index`` has finished; so the pointer to it is looked at
         again while there is none that holds. Two threads may both read it; either result is right.

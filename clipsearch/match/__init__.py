@@ -19,7 +19,8 @@ answerable side and the lower tail. Hence:
     uncalibrated  nobody can say: no calibration, too small, rows added since, or a kind of query that was not measured
 
 Each kind of query (keyword, phrase, sentence, image) has a null of its own, since a threshold learnt on sentences is
-wrong for keywords, and a calibration belongs to the rows it was made on, since the best of more rows is better.
+wrong for keywords, and a calibration belongs to the rows it was made on, since the best of more rows is better. For
+some of the rows (a filter) the same queries are asked again of those alone.
 
 ``bank`` holds the generic queries and tells kinds apart, ``scores`` makes evidence, ``concepts`` finds what to leave
 out, ``calibration`` makes the nulls, ``verdict`` decides. All are functions on arrays; numpy only.

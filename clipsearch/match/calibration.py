@@ -16,9 +16,11 @@ is bounded is the number of queries.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.match.concepts import owners
 from clipsearch.match.scores import DEPTH, IMAGE_DEPTH, NEAREST, STRENGTHS, evidence
@@ -29,6 +31,7 @@ MIN_ROWS = 100  # fewer rows do not make enough concepts to leave out
 MIN_QUERIES = 150  # fewer captions, and the levels would be guesses; pictures need two thirds of that
 MAX_QUERIES, MAX_QUERIES_LARGE = 600, 300
 LARGE = 200_000  # rows
+MIN_NULL = 100  # queries in the null of some of the rows
 NEAR_SHARE = 4  # the nearest quarter of the bank
 
 Blocks = Callable[[], Iterable["Block"]]
@@ -36,27 +39,49 @@ Blocks = Callable[[], Iterable["Block"]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Some rows: ids (n,) ascending, embeddings (n, D) float32, hubs (n,) float32, concepts (n,)."""
+    """Some rows: ids (n,) ascending, embeddings (n, D) float32, hubs (n,) float32, concepts (n,).
+
+    ``owners`` (n,) are the pictures that texts belong to, or -1; None where rows are pictures.
+    """
 
     ids: Ints
     rows: Floats
     hubs: Floats
     concepts: Ints
+    owners: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Queries:
-    """Queries of one kind, taken from the collection.
+    """Queries of one kind.
 
     Attributes:
-        embeddings: (Q, D) float32, unit norm.
-        concepts: (Q,) concept to leave out for the null.
-        selves: (Q,) id of the row that is the query itself and no answer to it, or -1.
+        embeddings: (Q, D) float32, unit norm; float16 where they come from a file.
+        concepts: (Q,) concept to leave out for the null, or -1.
+        selves: (Q,) id of the row that is the query itself and no answer to it, or -1. Of a picture whose captions are
+            searched: the picture's, all of whose captions are left out.
+        homes: (Q,) id of the picture that the query is about, or -1.
+        pictures: whether the queries are pictures.
     """
 
-    embeddings: Floats
+    embeddings: NDArray[Any]
     concepts: Ints
     selves: Ints
+    homes: Ints
+    pictures: bool = False
+
+    @classmethod
+    def generic(cls, embeddings: Floats) -> "Queries":
+        """Return queries (Q, D) that come from no picture."""
+        nothing = np.full(len(embeddings), -1, dtype=np.int64)
+        return cls(embeddings, nothing, nothing, nothing)
+
+    def part(self, keep: NDArray[Any]) -> "Queries":
+        """Return some of them: a mask (Q,) or positions."""
+        return Queries(self.embeddings[keep], self.concepts[keep], self.selves[keep], self.homes[keep], self.pictures)
+
+    def __len__(self) -> int:
+        return len(self.concepts)
 
 
 def max_queries(n: int) -> int:
@@ -64,40 +89,28 @@ def max_queries(n: int) -> int:
     return MAX_QUERIES if n <= LARGE else MAX_QUERIES_LARGE
 
 
-def from_captions(queries: Queries, blocks: Blocks) -> KindNull:
-    """Return the samples of captions as queries; ``blocks`` gives all rows, each time it is called."""
-    whole = find_nearest(queries.embeddings, blocks, queries.selves)
-    null = find_nearest(queries.embeddings, blocks, queries.selves, queries.concepts)
-    chooses = np.arange(len(queries.embeddings)) % 3 == 0
+def from_captions(queries: Queries, blocks: Blocks) -> tuple[KindNull, Queries]:
+    """Return the samples of captions as queries, and the queries that they are of.
+
+    ``blocks`` gives all rows, each time it is called.
+    """
+    whole, null = find_both(queries, blocks)
+    chooses = np.arange(len(queries)) % 3 == 0
     strength = max(STRENGTHS, key=lambda s: separation(null.evidence(s)[chooses], whole.evidence(s)[chooses]))
-    return KindNull(
-        null=np.sort(null.evidence(strength)[~chooses]),
-        answerable=np.sort(whole.evidence(strength)[~chooses]),
-        source="captions",
-        concepts=len(np.unique(queries.concepts)),
-        depth=DEPTH,
-        hub=strength,
-    )
+    used = queries.part(~chooses)
+    return _samples(whole.part(~chooses), null.part(~chooses), used, "captions", DEPTH, strength), used
 
 
 def from_images(queries: Queries, blocks: Blocks) -> KindNull:
     """Return the samples of pictures as queries: their best plain score, among all other rows."""
-    whole = find_nearest(queries.embeddings, blocks, queries.selves)
-    null = find_nearest(queries.embeddings, blocks, queries.selves, queries.concepts)
-    return KindNull(
-        null=np.sort(null.evidence(0.0, IMAGE_DEPTH)),
-        answerable=np.sort(whole.evidence(0.0, IMAGE_DEPTH)),
-        source="images",
-        concepts=len(np.unique(queries.concepts)),
-        depth=IMAGE_DEPTH,
-        hub=0.0,
-    )
+    whole, null = find_both(queries, blocks)
+    return _samples(whole, null, queries, "images", IMAGE_DEPTH, 0.0)
 
 
-def from_bank(embeddings: Floats, blocks: Blocks) -> KindNull:
-    """Return the samples of generic queries (Q, D), where the collection has no captions to ask."""
-    whole = find_nearest(embeddings, blocks)
-    scores = whole.evidence(0.0)
+def from_bank(queries: Queries, blocks: Blocks, depth: int = DEPTH) -> KindNull:
+    """Return the samples of generic queries, where the collection has no captions to ask."""
+    whole = find_nearest(queries.embeddings, blocks)
+    scores = whole.evidence(0.0, depth)
     owned = owners(np.take_along_axis(whole.concepts, np.argsort(-whole.scores, axis=1)[:, :DEPTH], axis=1))
     answerable = scores[owned >= 0]
     return KindNull(
@@ -105,8 +118,68 @@ def from_bank(embeddings: Floats, blocks: Blocks) -> KindNull:
         answerable=np.sort(answerable if len(answerable) >= MIN_QUERIES else scores),
         source="bank",
         concepts=len(np.unique(owned[owned >= 0])),
-        depth=DEPTH,
+        depth=depth,
         hub=0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some of the rows: the pictures (m,) that they are about, ascending, and how many each concept has (k,)."""
+
+    homes: Ints
+    sizes: Ints
+
+
+def asked_again(
+    reference: KindNull, queries: Queries, blocks: Blocks, part: Part | None = None, most: int | None = None
+) -> KindNull:
+    """Return the samples of the same queries over other rows, or with another strength or depth.
+
+    Args:
+        reference: says how evidence is made.
+        queries: those of the reference.
+        blocks: gives the rows.
+        part: where the rows are some of those that the reference is of.
+        most: queries to ask; None asks all.
+    """
+    some = queries if most is None or most >= len(queries) else queries.part(_spread(len(queries), most))
+    if reference.source == "bank":
+        return from_bank(some, blocks, reference.depth)
+    whole, null = find_both(some, blocks)
+    made = _samples(whole, null, some, reference.source, reference.depth, reference.hub)
+    return made if part is None else _of_part(made, whole, null, some, part)
+
+
+def _of_part(made: KindNull, whole: "Nearest", null: "Nearest", queries: Queries, part: Part) -> KindNull:
+    """Return the samples over some of the rows.
+
+    Only queries about pictures among them are answerable. They also make the null, as what is asked of a part is nearer
+    to it than what is asked of the whole; where they are few, the nearest of the others make up ``MIN_NULL``. A query
+    whose concept is most of the part says nothing: without it hardly anything would be left.
+    """
+    there = np.isin(queries.homes, part.homes)
+    usable = 2 * part.sizes[queries.concepts] <= part.sizes.sum()
+    absent = null.evidence(made.hub, made.depth)
+    own, others = absent[there & usable], np.sort(absent[~there & usable])
+    wanted = min(max(MIN_NULL - len(own), 0), len(others))
+    answerable = whole.part(there).evidence(made.hub, made.depth)
+    filled = np.concatenate((own, others[len(others) - wanted :]))
+    return replace(made, null=np.sort(filled), answerable=np.sort(answerable))
+
+
+def _spread(n: int, most: int) -> Ints:
+    return np.linspace(0, n - 1, most).round().astype(np.int64)
+
+
+def _samples(whole: "Nearest", null: "Nearest", queries: Queries, source: str, depth: int, hub: float) -> KindNull:
+    return KindNull(
+        null=np.sort(null.evidence(hub, depth)),
+        answerable=np.sort(whole.evidence(hub, depth)),
+        source=source,
+        concepts=len(np.unique(queries.concepts)),
+        depth=depth,
+        hub=hub,
     )
 
 
@@ -129,20 +202,42 @@ class Nearest:
         """Return the evidence for each query (Q,)."""
         return evidence(self.scores, self.hubs, strength, depth)
 
-    def best(self) -> "Nearest":
-        """Keep the ``NEAREST`` best rows."""
-        surplus = self.scores.shape[1] - NEAREST
-        if surplus <= 0:
-            return self
-        at = np.argpartition(self.scores, surplus, axis=1)[:, -NEAREST:]
+    def part(self, keep: NDArray[Any]) -> "Nearest":
+        """Return those of some queries: a mask (Q,) or positions."""
+        return Nearest(self.scores[keep], self.hubs[keep], self.concepts[keep])
+
+    def with_block(self, scores: Floats, block: Block) -> "Nearest":
+        """Return the ``NEAREST`` best of these and of a block, whose scores are (Q, n)."""
+        at = _promising(scores, self._bar())
+        outside = at < 0
+        at = np.where(outside, 0, at)
+        found = np.take_along_axis(scores, at, axis=1)
+        found[outside] = -np.inf
+        joined = Nearest(
+            np.concatenate((self.scores, found), axis=1),
+            np.concatenate((self.hubs, block.hubs[at]), axis=1),
+            np.concatenate((self.concepts, block.concepts[at]), axis=1),
+        )
+        return joined if joined.scores.shape[1] <= NEAREST else joined._best()
+
+    def _best(self) -> "Nearest":
+        best = np.argpartition(self.scores, -NEAREST, axis=1)[:, -NEAREST:]
         return Nearest(
-            np.take_along_axis(self.scores, at, axis=1),
-            np.take_along_axis(self.hubs, at, axis=1),
-            np.take_along_axis(self.concepts, at, axis=1),
+            np.take_along_axis(self.scores, best, axis=1),
+            np.take_along_axis(self.hubs, best, axis=1),
+            np.take_along_axis(self.concepts, best, axis=1),
         )
 
+    def _bar(self) -> Floats:
+        """Return the score (Q,) below which a row cannot be among the best."""
+        if self.scores.shape[1] < NEAREST:
+            return np.full(len(self.scores), -np.inf, np.float32)
+        return self.scores.min(axis=1)
 
-def find_nearest(embeddings: Floats, blocks: Blocks, selves: Ints | None = None, hidden: Ints | None = None) -> Nearest:
+
+def find_nearest(
+    embeddings: NDArray[Any], blocks: Blocks, selves: Ints | None = None, hidden: Ints | None = None
+) -> Nearest:
     """Return each query's best rows.
 
     Args:
@@ -151,27 +246,57 @@ def find_nearest(embeddings: Floats, blocks: Blocks, selves: Ints | None = None,
         selves: (Q,) id of a row to leave out, or -1.
         hidden: (Q,) concept whose rows to leave out, or -1.
     """
-    q = len(embeddings)
-    found = Nearest(np.empty((q, 0), np.float32), np.empty((q, 0), np.float32), np.empty((q, 0), np.int64))
+    found, xq = _nothing(len(embeddings)), embeddings.astype(np.float32, copy=False)
     for block in blocks():
-        scores = embeddings @ block.rows.T
+        scores = _scores(xq, block, selves)
         if hidden is not None:
             scores[hidden[:, None] == block.concepts[None, :]] = -np.inf
-        if selves is not None:
-            at = np.minimum(np.searchsorted(block.ids, selves), len(block.ids) - 1)
-            here = np.flatnonzero(block.ids[at] == selves)
-            scores[here, at[here]] = -np.inf
-        hubs = np.broadcast_to(block.hubs, scores.shape)
-        concepts = np.broadcast_to(block.concepts, scores.shape)
-        found = _joined(found, Nearest(scores, hubs, concepts).best()).best()
+        found = found.with_block(scores, block)
     return found
 
 
-def _joined(a: Nearest, b: Nearest) -> Nearest:
-    if not a.scores.shape[1]:
-        return b
-    return Nearest(
-        np.concatenate((a.scores, b.scores), axis=1),
-        np.concatenate((a.hubs, b.hubs), axis=1),
-        np.concatenate((a.concepts, b.concepts), axis=1),
-    )
+def find_both(queries: Queries, blocks: Blocks) -> tuple[Nearest, Nearest]:
+    """Return each query's best rows, and its best rows once its concept is left out, in one walk over the rows."""
+    whole = null = _nothing(len(queries))
+    xq = queries.embeddings.astype(np.float32, copy=False)
+    for block in blocks():
+        scores = _scores(xq, block, None if queries.pictures and block.owners is not None else queries.selves)
+        if queries.pictures and block.owners is not None:
+            scores[queries.selves[:, None] == block.owners[None, :]] = -np.inf
+        whole = whole.with_block(scores, block)
+        scores[queries.concepts[:, None] == block.concepts[None, :]] = -np.inf
+        null = null.with_block(scores, block)
+    return whole, null
+
+
+def _nothing(q: int) -> Nearest:
+    return Nearest(np.empty((q, 0), np.float32), np.empty((q, 0), np.float32), np.empty((q, 0), np.int64))
+
+
+def _scores(xq: Floats, block: Block, selves: Ints | None) -> Floats:
+    """Return the scores (Q, n) of a block's rows, -inf for the queries themselves."""
+    scores = xq @ block.rows.T
+    if selves is not None:
+        at = np.minimum(np.searchsorted(block.ids, selves), len(block.ids) - 1)
+        here = np.flatnonzero(block.ids[at] == selves)
+        scores[here, at[here]] = -np.inf
+    return scores
+
+
+def _promising(scores: Floats, bar: Floats) -> Ints:
+    """Return the columns (Q, m) of scores (Q, n) among which the ``NEAREST`` best are, padded with -1.
+
+    The best of each small group of columns is quick to find; as many of them as rows are wanted are as good as the
+    worst of those, so whatever is below cannot be among the best. Selecting in full takes three times as long.
+    """
+    q, n = scores.shape
+    width = n // (2 * NEAREST + NEAREST // 2)
+    if width >= 2:
+        tops = scores[:, : n // width * width].reshape(q, width, -1).max(axis=1)  # whole vectors at a time
+        bar = np.maximum(bar, np.partition(tops, -NEAREST, axis=1)[:, -NEAREST])
+    rows, columns = np.divmod(np.flatnonzero(scores >= bar[:, None]), n)
+    counts = np.bincount(rows, minlength=q)
+    starts = np.cumsum(counts) - counts
+    found = np.full((q, int(counts.max(initial=0))), -1, dtype=np.int64)
+    found[rows, np.arange(len(rows)) - starts[rows]] = columns
+    return found

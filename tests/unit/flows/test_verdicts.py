@@ -9,6 +9,7 @@ from planted import PLACES, PlantedEncoder, add, planted, text_of
 
 from clipsearch.errors import StorageError
 from clipsearch.flows.calibrate import make_calibration, renew
+from clipsearch.flows.calibrate_queries import Texts
 from clipsearch.flows.calibration_files import load_calibration
 from clipsearch.match import bank
 from clipsearch.types import Verdict
@@ -90,9 +91,22 @@ def test_after_growth_the_old_calibration_is_not_used_and_the_next_one_holds(tmp
 
 def test_pictures_are_a_kind_of_their_own(world):
     collection, _encoder = world
-    reference = collection._current().judge("images").target.kinds["image"]
+    reference = collection._current()._judge("images").target.kinds["image"]
     assert reference.source == "images" and reference.depth == 1 and len(reference.null) == 288
     assert np.median(reference.answerable) > np.quantile(reference.null, 0.9)
+
+
+def test_a_picture_is_asked_as_if_neither_it_nor_its_captions_were_there(world):
+    collection, _ = world
+    snapshot, reference = collection._current().snapshot, collection._current()._judge("texts").target
+    asked = reference.queries["image"]
+    (texts,) = snapshot.blocks("texts")
+    owners = {text.id: text.image_id for text in collection._current().snapshot.captions()}
+    scores = asked.embeddings.astype(np.float32) @ np.asarray(texts.embeddings, np.float32).T
+    own = asked.homes[:, None] == np.array([owners[id_] for id_ in texts.ids])[None]
+    assert own.sum() == len(asked) > 100
+    expected = np.sort(np.where(own, -np.inf, scores).max(axis=1))
+    np.testing.assert_allclose(reference.kinds["image"].answerable, expected, atol=1e-6)
 
 
 def test_what_was_never_calibrated_is_uncalibrated(world):
@@ -131,7 +145,7 @@ def test_too_small_a_collection_says_what_is_needed(tmp_path):
 def test_without_captions_the_bank_stands_in(tmp_path):
     collection, encoder = planted(tmp_path / "b", concepts=HERE, copies=12, captions=False)
     renew(collection._store, encoder)
-    kinds = collection._current().judge("images").target.kinds
+    kinds = collection._current()._judge("images").target.kinds
     assert {kinds[kind].source for kind in KINDS} == {"bank"}
     for kind in KINDS:
         assert share(verdicts(collection, kind, HERE), Verdict.MATCH) >= 0.9
@@ -238,8 +252,9 @@ def test_the_status_says_whether_there_are_verdicts(world, tmp_path):
 
 def test_a_calibration_holds_every_row_once(world):
     collection, encoder = world
-    made, cache = make_calibration(collection._current().snapshot, encoder)
+    tower = Texts(encoder, {})
+    made = make_calibration(collection._current().snapshot, tower)
     for kind, target in made.targets.items():
         assert (np.diff(target.ids) > 0).all() and len(target.hubs) == len(target.ids) == collection.status().images
         assert np.isfinite(target.hubs).all() and kind in ("images", "texts")
-    assert set(bank.all_queries()) <= set(cache.known)
+    assert set(bank.all_queries()) <= set(tower.used)

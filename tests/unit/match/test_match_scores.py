@@ -5,7 +5,7 @@ import math
 import numpy as np
 from planted import unit
 
-from clipsearch.match.calibration import Block, Queries, find_nearest, from_bank, from_captions, separation
+from clipsearch.match.calibration import Block, Queries, find_both, find_nearest, from_bank, from_captions, separation
 from clipsearch.match.concepts import concept_count, find_concepts, owners
 from clipsearch.match.scores import content_keys, evidence, hubs, sample
 from clipsearch.match.verdict import KindNull, judge, lower_p_value, most_as_high, p_value
@@ -61,6 +61,24 @@ def test_the_nearest_rows_are_those_of_a_full_sort_however_the_rows_are_cut():
         np.testing.assert_allclose(-np.sort(-found.scores, axis=1), expected, atol=1e-6)
 
 
+def test_the_nearest_of_many_rows_and_of_equal_ones_are_those_of_a_full_sort():
+    rows = unit(np.random.default_rng(1).standard_normal((3000, 16)))
+    rows[500:900] = rows[0]  # ties beyond what is kept
+    hub, concepts = np.random.default_rng(2).random(3000).astype(np.float32), np.arange(3000) % 9
+    give = [Block(np.arange(3000), rows, hub, concepts)]
+    queries = Queries(unit(ASKED + rows[0]), np.arange(20) % 9, np.full(20, -1), np.full(20, -1))
+    whole, null = find_both(queries, lambda: give)
+    scores = queries.embeddings @ rows.T
+    np.testing.assert_array_equal(np.sort(whole.scores, axis=1), np.sort(scores, axis=1)[:, -100:])
+    scores[queries.concepts[:, None] == concepts[None]] = -np.inf
+    np.testing.assert_array_equal(np.sort(null.scores, axis=1), np.sort(scores, axis=1)[:, -100:])
+    assert (null.concepts != queries.concepts[:, None]).all()
+    for found in (whole, null):  # scores, hubs and concepts stay together
+        for q, score in enumerate(found.scores[:, -1]):
+            at = np.flatnonzero(np.abs(queries.embeddings[q] @ rows.T - score) < 1e-6)
+            assert found.hubs[q, -1] in hub[at] and found.concepts[q, -1] in concepts[at]
+
+
 def test_a_concept_owns_a_query_by_majority_only():
     labels = np.array([[1, 1, 1, 2, 3], [1, 2, 3, 4, 5], [2, 2, 4, 4, 5], [7, 7, 7, 7, 7]])
     assert owners(labels).tolist() == [1, -1, -1, 7]
@@ -95,16 +113,17 @@ def test_a_sample_depends_on_contents_alone():
 def test_the_null_of_captions_leaves_their_concepts_out():
     concepts = np.arange(300) % 10
     at = np.arange(300)
-    queries = Queries(ROWS[at], concepts[at], np.full(300, -1))
-    made = from_captions(queries, blocks(concepts, np.zeros(300, np.float32), 300))
+    queries = Queries(ROWS[at], concepts[at], np.full(300, -1), at)
+    made, used = from_captions(queries, blocks(concepts, np.zeros(300, np.float32), 300))
     assert (made.null[:-1] <= made.null[1:]).all() and len(made.null) == len(made.answerable) == 200
     assert separation(made.null, made.answerable) > 0.9  # a query's own row is there or left out
     assert made.source == "captions" and made.concepts == 10
+    assert used.homes.tolist() == [i for i in range(300) if i % 3]  # every third chose the hubs' strength
 
 
 def test_the_null_of_the_bank_is_its_nearest_quarter():
     bank = unit(RNG.standard_normal((200, 16)))
-    made = from_bank(bank, blocks(np.arange(300) % 10, np.zeros(300, np.float32), 300))
+    made = from_bank(Queries.generic(bank), blocks(np.arange(300) % 10, np.zeros(300, np.float32), 300))
     scores = np.sort(np.sort(bank @ ROWS.T, axis=1)[:, -5:].mean(axis=1))
     np.testing.assert_allclose(made.null, scores[-50:], atol=1e-6)
 

@@ -33,7 +33,7 @@ def blocks(rows, concepts):
 
 
 def calibrated(rows, concepts, at, queries):
-    return from_captions(Queries(queries, concepts[at], np.full(len(at), -1)), blocks(rows, concepts))
+    return from_captions(Queries(queries, concepts[at], np.full(len(at), -1), at), blocks(rows, concepts))[0]
 
 
 def accepted(reference, rows, concepts, at, queries):
@@ -59,9 +59,8 @@ def test_a_calibration_on_a_quarter_of_the_rows_is_wrong_for_all_and_a_new_one_i
     rows, concepts, at, queries = world(seed, common=0.0)
     first, second = slice(0, ASKED), slice(ASKED, None)
     quarter = np.random.default_rng(seed + 9).permutation(ROWS)[: ROWS // 4]
-    old = from_captions(
-        Queries(queries[first], concepts[at[first]], np.full(ASKED, -1)), blocks(rows[quarter], concepts[quarter])
-    )
+    asked = Queries(queries[first], concepts[at[first]], np.full(ASKED, -1), at[first])
+    old, _ = from_captions(asked, blocks(rows[quarter], concepts[quarter]))
     new = calibrated(rows, concepts, at[first], queries[first])
     assert accepted(old, rows, concepts, at[second], queries[second]) > 2 * LEVELS.match
     assert accepted(new, rows, concepts, at[second], queries[second]) <= LEVELS.match + SLACK
