@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from clipsearch.errors import CorruptShardError
 from clipsearch.index.base import Effort, check_queries
 from clipsearch.index.faiss_library import faiss_errors, load_faiss
-from clipsearch.index.flat import FlatIndex, as_float32, best_of, rounding_error
+from clipsearch.index.flat import FlatIndex, as_float32, best_of
 from clipsearch.index.recipe import Recipe, load_recipe
+from clipsearch.index.rescore import NONE, doubtful, flat_of, padding, put, scored
 from clipsearch.index.rows import RowStore
 from clipsearch.index.scope import Scope, all_but, among, within
 from clipsearch.index.training import Tell, train_index
@@ -45,8 +46,6 @@ MORE_LISTS = 0.6
 LESS_CANDIDATES, LEAST_FACTOR = 0.35, 6.0
 SPARE = 4  # rows scored exactly beside the k best, for what float32 put in the wrong order
 KEPT = 256  # parameters of faiss calls that are remembered
-_NO_ID = np.iinfo(np.int64).max
-_NONE: Ints = np.empty(0, np.int64)
 
 
 class IvfIndex:
@@ -162,19 +161,19 @@ class IvfIndex:
         effort = effort or Effort(self.recipe.nprobe, self.recipe.refine_factor)
         scope = self._scope(allowed, excluded)
         if not len(xq) or not scope.count:
-            return _padding(len(xq), k)
+            return padding(len(xq), k)
         if scope.few is not None:
             return self._among_few(xq, k, scope.few)
         wanted = self._wanted(effort, k, scope)
         if effort.exact or wanted >= scope.count:
             return self._exact(xq, k, scope)
-        found, doubtful = self._best(xq, k, wanted, effort, scope)
-        if len(doubtful):
-            _put(found, doubtful, self._reranked(xq[doubtful], k, wanted, effort, scope))
+        found, open_ = self._best(xq, k, wanted, effort, scope)
+        if len(open_):
+            put(found, open_, self._reranked(xq[open_], k, wanted, effort, scope))
         last = found.ids[:, min(k, scope.count) - 1]
         if int(last.min()) < 0:
             short = np.flatnonzero(last < 0)
-            _put(found, short, self._exact(xq[short], k, scope))
+            put(found, short, self._exact(xq[short], k, scope))
         return found
 
     # Candidates, and their true scores.
@@ -202,25 +201,25 @@ class IvfIndex:
         top = min(k + SPARE + scope.spare, wanted)
         refined = self._refiner()
         if refined is None:
-            return _padding(len(xq), k), np.arange(len(xq))
+            return padding(len(xq), k), np.arange(len(xq))
         with faiss_errors("search"):
             coarse, at = refined.search(xq, top, params=self._parameters(effort, wanted, scope, top))
-        found = _scored(xq, self._rows, at, k, self._permitted(at, scope))
-        return found, _NONE if top == wanted else _doubtful(xq, at, coarse, found)
+        found = scored(xq, self._rows, at, k, self._permitted(at, scope))
+        return found, NONE if top == wanted else doubtful(xq, at, coarse, found)
 
     def _among_few(self, xq: Floats, k: int, few: RowStore) -> Neighbors:
         """Compare rows that were copied together; by faiss, and those on top once more."""
         top = min(k + SPARE, len(few))
         coarse, at = few.scanner().search(xq, top)
-        found = _scored(xq, few, at, k, None)
-        doubtful = _NONE if top == len(few) else _doubtful(xq, at, coarse, found)
-        if len(doubtful):
-            _put(found, doubtful, _flat(few).search(xq[doubtful], k))
+        found = scored(xq, few, at, k, None)
+        open_ = NONE if top == len(few) else doubtful(xq, at, coarse, found)
+        if len(open_):
+            put(found, open_, flat_of(few).search(xq[open_], k))
         return found
 
     def _reranked(self, xq: Floats, k: int, wanted: int, effort: Effort, scope: Scope) -> Neighbors:
         """Score all candidates here: where there are many equal rows, or rows in several pieces."""
-        found = _padding(len(xq), k)
+        found = padding(len(xq), k)
         with faiss_errors("search"):
             candidates = self._faiss.search(xq, wanted, params=self._parameters(effort, wanted, scope))[1]
         for q, at in enumerate(candidates):
@@ -333,50 +332,3 @@ def read_lists(path: str, mapped: bool) -> Any:
             f"The index file {path} is damaged: faiss cannot read it.\n"
             "It is derived from the collection: rebuild it with 'clipsearch index --retrain'."
         ) from problem
-
-
-def _scored(xq: Floats, rows: RowStore, at: Ints, k: int, there: NDArray[np.bool_] | None) -> Neighbors:
-    """Return the ``k`` best of the rows at positions (Q, n); ``there`` (Q, n) says which of them count, or None."""
-    if there is not None:
-        at = np.where(there, at, 0)
-    exact = as_float32(rows.gather(at.ravel())).reshape(*at.shape, rows.dim)
-    scores = (exact * xq[:, None, :].astype(np.float64)).sum(axis=2).astype(np.float32)
-    ids = rows.ids[at]
-    if there is not None:
-        scores[~there], ids[~there] = -np.inf, _NO_ID
-    order = np.lexsort((ids, -scores))[:, :k]
-    each = np.arange(len(xq))[:, None]
-    found = Neighbors(ids[each, order], scores[each, order])
-    if there is not None:
-        found.ids[found.ids == _NO_ID] = -1
-    return found if order.shape[1] == k else _widened(found, k)
-
-
-def _doubtful(xq: Floats, at: Ints, coarse: Floats, found: Neighbors) -> Ints:
-    """Return the queries (n,) that have more near ties at the end of the top (Q, n) than were scored exactly."""
-    close = coarse[:, -1] + 2 * rounding_error(xq) >= found.scores[:, -1]
-    if not close.any():  # what is usual comes first: this is done for every query
-        return _NONE
-    return np.flatnonzero(close & (at[:, -1] >= 0))
-
-
-def _flat(rows: RowStore) -> FlatIndex:
-    flat = FlatIndex(rows.dim)
-    for ids, some in rows.segments:
-        flat.add(EmbeddingBlock(ids, some))
-    return flat
-
-
-def _padding(n: int, k: int) -> Neighbors:
-    return Neighbors(np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32))
-
-
-def _widened(found: Neighbors, k: int) -> Neighbors:
-    wide = _padding(len(found.ids), k)
-    n = found.ids.shape[1]
-    wide.ids[:, :n], wide.scores[:, :n] = found.ids, found.scores
-    return wide
-
-
-def _put(found: Neighbors, where: Ints, better: Neighbors) -> None:
-    found.ids[where], found.scores[where] = better.ids, better.scores
