@@ -657,7 +657,7 @@ class Collection:
             progress: called after each rung.
 
         Raises:
-            InputError: fewer than 100 pictures have a caption.
+            InputError: fewer than 100 pictures, or than 90 % of them, have a caption, or there are more than 50,000.
             StorageError: the result cannot be written.
         """
         from clipsearch.flows.augment import fit

@@ -39,7 +39,7 @@ def command(ctx: click.Context) -> None:
 def fit(console: Console, index: str | None, indexes_dir: str, as_json: bool) -> int:
     """Measure all rungs on held-back captions of the collection, and switch on those that help.
 
-    At least 100 pictures with captions are needed; the model is not.
+    At least 100 pictures are needed, nine in ten of them with captions; the model is not.
 
     \b
     clipsearch augment fit -i photos

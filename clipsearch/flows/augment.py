@@ -17,13 +17,12 @@ from clipsearch.flows.augment_files import AugmentEvidence, Kept, load_kept, sav
 from clipsearch.flows.augment_trial import FOLDS, measure
 from clipsearch.flows.calibrate_rows import Rows, live_ids, read_rows
 from clipsearch.flows.progress import Progress
-from clipsearch.match.scores import sample
 from clipsearch.store import Snapshot
 from clipsearch.types import Ints
 
 MIN_PICTURES = 100  # with a caption
-MAX_PAIRS = 20_000
-MAX_ROWS = 50_000  # pictures to rank among
+MIN_SHARE = 0.9  # of the pictures: those without captions would be in another position than those that were fitted on
+MAX_PAIRS = 50_000
 
 
 def fit(
@@ -42,21 +41,23 @@ def fit(
         tell: called after each rung.
 
     Raises:
-        InputError: too few pictures have captions.
+        InputError: too few pictures have captions, or there are too many pictures.
         StorageError: the result cannot be written.
     """
     pairs, images, targets = read_pairs(snapshot)
     folds = (images.keys[targets] % np.uint64(FOLDS)).astype(np.int64)  # keys are hashes; equal pictures share one
+    row_folds = np.full(len(images.ids), -1, np.int64)
+    row_folds[targets] = folds
     rows = images.at(np.arange(len(images.ids)))
     report = None if tell is None else lambda done, total: tell(Progress("augment", done, total))
-    trial = measure(pairs, folds, rows, targets, names, report)
+    trial = measure(pairs, folds, rows, targets, row_folds, names, report)
     evidence = AugmentEvidence(
         version=snapshot.version,
         fingerprint=str(snapshot.manifest.encoder.get("fingerprint")),
         created=created or datetime.now(UTC).isoformat(timespec="seconds"),
         pairs=len(pairs),
         pictures=len(np.unique(pairs.owners)),
-        among=len(images.ids),
+        among=_ranked_among(folds, row_folds),
         trial=trial,
     )
     rungs = {rung.name: RUNGS.load(rung.name).fit(pairs).arrays() for rung in evidence.on}
@@ -79,50 +80,46 @@ def switch_off(path: str) -> bool:
 
 
 def read_pairs(snapshot: Snapshot) -> tuple[Pairs, Rows, Ints]:
-    """Return the pairs of a version, the pictures to rank among, and where each pair's picture is among them (P,).
+    """Return the pairs of a version, all its pictures, and where each pair's picture is among them (P,).
 
-    Of large collections a sample by content is taken, the same however the rows lie on the disk.
+    Of more than ``MAX_PAIRS`` captions each picture has its first few.
 
     Raises:
-        InputError: too few pictures have captions.
+        InputError: too few pictures have captions, or there are too many pictures.
     """
     dim = snapshot.manifest.dim
+    if snapshot.count("images") > MAX_PAIRS:
+        raise InputError(
+            f"Rungs are measured on collections of up to {MAX_PAIRS:,} pictures, and this one has "
+            f"{snapshot.count('images'):,}.\nIts searches stay as they are."
+        )
     images, texts = (read_rows(snapshot, kind, dim, None) for kind in ("images", "texts"))
     linked = [(text.id, text.image_id) for text in snapshot.captions() if text.image_id is not None]
     found = np.array(linked, dtype=np.int64).reshape(-1, 2)
     owners, captions = images.positions(found[:, 1]), texts.positions(found[:, 0])
     there = (owners >= 0) & (captions >= 0)
     owners, captions = owners[there], captions[there]
-    captioned = np.unique(owners)
-    if len(captioned) < MIN_PICTURES:
+    captioned = len(np.unique(owners))
+    if captioned < max(MIN_PICTURES, MIN_SHARE * len(images.ids)):
         raise InputError(
-            f"{len(captioned):,} pictures of this collection have a caption; at least {MIN_PICTURES} are needed to "
-            "measure.\nAdd captions: clipsearch index ... --captions FILE"
+            f"{captioned:,} of {len(images.ids):,} pictures have a caption; at least {MIN_PICTURES} and "
+            f"{MIN_SHARE:.0%} of all are needed to measure.\nAdd captions: clipsearch index ... --captions FILE"
         )
-    kept = captioned[_sample(images, captioned, owners)]
-    mine = np.isin(owners, kept)
-    owners, captions = owners[mine], captions[mine]
-    others = np.setdiff1d(np.arange(len(images.ids)), kept)
-    others = others[sample(images.keys[others], max(0, MAX_ROWS - len(kept)))]
-    among = _part(images, np.sort(np.concatenate([kept, others])))
-    targets = among.positions(images.ids[owners])
-    return Pairs(texts.at(captions), among.at(targets), images.ids[owners]), among, targets
+    first = _first_few(owners, max(1, MAX_PAIRS // captioned))
+    owners, captions = owners[first], captions[first]
+    embeddings = images.at(owners)
+    return Pairs(texts.at(captions), embeddings, images.ids[owners]), images, owners
 
 
-def _sample(images: Rows, captioned: Ints, owners: Ints) -> Ints:
-    """Return positions among the captioned pictures (c,) of as many as have ``MAX_PAIRS`` captions together."""
-    order = sample(images.keys[captioned], len(captioned))
-    counts = np.bincount(np.searchsorted(captioned, owners), minlength=len(captioned))[order]
-    return order[: max(MIN_PICTURES, int((np.cumsum(counts) <= MAX_PAIRS).sum()))]
+def _first_few(owners: Ints, most: int) -> Ints:
+    """Return the positions, ascending, of the first ``most`` captions of each picture; owners (P,)."""
+    order = np.argsort(owners, kind="stable")
+    _, starts, counts = np.unique(owners[order], return_index=True, return_counts=True)
+    within = np.arange(len(order)) - np.repeat(starts, counts)
+    return np.sort(order[within < most])
 
 
-def _part(rows: Rows, positions: Ints) -> Rows:
-    """Return some of the rows, in memory."""
-    return replace(
-        rows,
-        ids=rows.ids[positions],
-        hubs=rows.hubs[positions],
-        keys=rows.keys[positions],
-        concepts=rows.concepts[positions],
-        kept=rows.at(positions),
-    )
+def _ranked_among(folds: Ints, row_folds: Ints) -> int:
+    """Return how many pictures a held-back caption is ranked among, on average."""
+    sizes = np.bincount(row_folds[row_folds >= 0], minlength=FOLDS)
+    return round(float((sizes + np.roll(sizes, -1))[folds].mean())) + int((row_folds < 0).sum())

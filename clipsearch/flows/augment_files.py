@@ -33,7 +33,7 @@ from clipsearch.store.files import (
 from clipsearch.types import Ints
 
 FOLDER = "augment"
-METHOD = "reorder200-1"  # what is stored means this; another method's files are not read
+METHOD = "reorder200-2"  # what is stored means this; another method's files are not read
 _POINTER = re.compile(rb"(a\d{6,}-[0-9a-f]{8}\.json) sha256:([0-9a-f]{64})\n")
 _FILE = re.compile(r"a\d{6,}-[0-9a-f]{8}\.(json|npz)")
 
@@ -46,7 +46,7 @@ class AugmentEvidence:
         version: manifest version; ``fingerprint``: of the encoder's weights.
         created: ISO 8601.
         pairs, pictures: captions that were held back in turn, and their pictures.
-        among: pictures that were ranked.
+        among: pictures that each was ranked among, on average: those that nothing was fitted on.
         trial: the figures.
         off: switched off by hand.
     """
