@@ -21,7 +21,7 @@ points of 100, 95 % intervals in brackets; a rung is on where the lower end of i
 @click.group("augment", short_help="Measure what helps text queries here, and use it.", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Measure what helps text queries on a collection, and use only that.
+    """Measure what helps text queries here, and use it.
 
     \b
     clipsearch augment fit

@@ -126,8 +126,15 @@ def command(
     if contact_sheet is not None:
         _check_sheet(contact_sheet, overwrite)
     with _open(index, indexes_dir, how) as collection:
-        wanted = {"k": count, "target": target, "leave_out_self": leave_out_self, "augment": not no_augment}
-        result = _ask(collection, asked, plus, minus, **wanted, **_given(where=where, recall=recall))
+        wanted = {"k": count, "target": target, "leave_out_self": leave_out_self}
+        result = _ask(
+            collection,
+            asked,
+            plus,
+            minus,
+            **wanted,
+            **_given(where=where, recall=recall, augment=False if no_augment else None),
+        )
         console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
             console.note(f"note: {note}")

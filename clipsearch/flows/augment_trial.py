@@ -232,7 +232,7 @@ def _best_weight(
     """Return the weight with the best R@10 among the marked queries; among equals that with the best MRR."""
 
     def quality(weight: float) -> tuple[float, float]:
-        ranks = near.ranks(scores + np.float32(weight) * terms, which)
+        ranks = near.ranks((scores + weight * terms).astype(np.float32), which)
         return float((ranks <= AT).mean()), float((1.0 / ranks).mean())
 
     return max(weights, key=quality)
