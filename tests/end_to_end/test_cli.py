@@ -41,7 +41,12 @@ class Shell:
         return done
 
     def start(self, *arguments: str, **streams: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*CLIPSEARCH, *arguments], cwd=self.folder, env=self.environment, **streams)
+        # whoever runs the tests in the background has SIGINT ignored, and children inherit that: a terminal does not
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen([*CLIPSEARCH, *arguments], cwd=self.folder, env=self.environment, **streams)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def in_terminal(self, *arguments: str, columns: int = 80) -> str:
         """Return what appears on a terminal, stdout and stderr together."""
