@@ -30,6 +30,7 @@ from clipsearch.store.files import (
     read_bytes,
     sha256,
     sha256_of_file,
+    stamp_of,
 )
 
 FOLDER = "columns"
@@ -86,12 +87,6 @@ class Pack:
             return (not closely and stamp_of(where) == self.stamp) or sha256_of_file(where) == self.sha256
         except OSError:
             return False
-
-
-def stamp_of(path: str) -> tuple[int, ...]:
-    """Return what changes whenever a file is changed, moved here or put in another's place."""
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def read_packs(path: str) -> tuple[Pack, ...]:
