@@ -42,8 +42,8 @@ from clipsearch.types import EmbeddingBlock, Floats, Ints, Neighbors
 MOST_CANDIDATES = 20_000
 # Behind a filter that lets a share of the rows pass, the nearest rows lie further away, in more lists; among fewer rows
 # fewer are mistaken for them. Measured from 2 % to 90 % at a million rows: see ``_lists`` and ``_wanted``.
-MORE_LISTS = 0.6
-LESS_CANDIDATES, LEAST_FACTOR = 0.35, 6.0
+MORE_LISTS = 0.66
+LESS_CANDIDATES, LEAST_FACTOR = 0.3, 8.0
 SPARE = 4  # rows scored exactly beside the k best, for what float32 put in the wrong order
 KEPT = 256  # parameters of faiss calls that are remembered
 
