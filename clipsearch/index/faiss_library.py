@@ -31,6 +31,9 @@ def load_faiss() -> Any:  # Any: faiss has no types
         ) from problem
 
 
+FEW_NUMBERS = 16 * 2**20
+
+
 @contextmanager
 def faiss_errors(doing: str) -> Iterator[None]:
     """Translate what faiss raises.
@@ -50,11 +53,11 @@ def few_threads(work: int) -> Iterator[None]:
     """Run small jobs of faiss on one thread: waking the others at each of thousands of tiny k-means costs far more.
 
     Args:
-        work: numbers in the rows at hand; below 16 million they are few. The setting is this thread's alone.
+        work: numbers in the rows at hand; below ``FEW_NUMBERS`` they are few. The setting is this thread's alone.
     """
     faiss = load_faiss()
     before = faiss.omp_get_max_threads()
-    if work < 16 * 2**20:
+    if work < FEW_NUMBERS:
         faiss.omp_set_num_threads(1)
     try:
         yield
