@@ -189,7 +189,7 @@ class IvfIndex:
         """Return how many lists to look into."""
         nprobe = effort.nprobe
         if scope.mask is not None:
-            nprobe += math.ceil((8 + nprobe / 16) * ((scope.count / len(self._rows)) ** -MORE_LISTS - 1))
+            nprobe += math.ceil(min(4.5 + nprobe / 4, 12) * ((scope.count / len(self._rows)) ** -MORE_LISTS - 1))
         return min(max(nprobe, 1), self.recipe.nlist)
 
     def _best(self, xq: Floats, k: int, wanted: int, effort: Effort, scope: Scope) -> tuple[Neighbors, Ints]:
