@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.arrays import distinct
 from clipsearch.errors import InputError
 from clipsearch.index.base import Effort, check_queries
 from clipsearch.types import EmbeddingBlock, Floats, Ints, Neighbors
@@ -68,7 +69,7 @@ class FlatIndex:
 
     def remove(self, ids: Ints) -> None:
         """Hide rows by id (n,); ids that are not there are ignored."""
-        gone = np.unique(np.asarray(ids, dtype=np.int64))
+        gone = distinct(ids)
         for block in self._blocks if len(gone) else ():
             dead = among(block.ids, gone)
             if dead.any():
@@ -124,8 +125,8 @@ class FlatIndex:
         """
         xq = check_queries(queries, self.dim, k)
         found = Neighbors(np.full((len(xq), k), -1, np.int64), np.full((len(xq), k), -np.inf, np.float32))
-        allowed = None if allowed is None else _ascending(allowed)
-        excluded = None if excluded is None or not len(excluded) else _ascending(excluded)
+        allowed = None if allowed is None else distinct(allowed)
+        excluded = None if excluded is None or not len(excluded) else distinct(excluded)
         step = max(1, SCORE_NUMBERS // max(self._slice_rows, k))
         for start in range(0, len(xq), step):
             part = slice(start, start + step)
@@ -280,12 +281,6 @@ def _joined(pieces: Sequence[tuple[Ints, Rows]]) -> tuple[Ints, Rows]:
     if len(pieces) == 1:
         return pieces[0]
     return np.concatenate([ids for ids, _ in pieces]), np.concatenate([rows for _, rows in pieces])
-
-
-def _ascending(ids: Ints) -> Ints:
-    """Return ids (n,) sorted, each once; those of a filter are so already, and looking costs less than sorting."""
-    ids = np.asarray(ids, np.int64)
-    return ids if (ids[1:] > ids[:-1]).all() else np.unique(ids)
 
 
 def among(ids: Ints, wanted: Ints) -> Mask:

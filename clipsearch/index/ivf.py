@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.arrays import distinct, united
 from clipsearch.errors import CorruptShardError
 from clipsearch.index.base import Effort, check_queries
 from clipsearch.index.faiss_library import FEW_NUMBERS, faiss_errors, few_threads, load_faiss
@@ -104,9 +105,9 @@ class IvfIndex:
 
     def remove(self, ids: Ints) -> None:
         """Hide rows by id (n,); ids that are not there are ignored."""
-        gone = np.unique(np.asarray(ids, np.int64))
+        gone = distinct(ids)
         there = gone[self._rows.positions(gone) >= 0]
-        self._dead = np.union1d(self._dead, there)
+        self._dead = united(self._dead, there)
         self._forget()
 
     def _forget(self) -> None:
@@ -292,7 +293,7 @@ class IvfIndex:
             if scope is None:  # two threads may both make it once; they make the same
                 scope = self._usual = all_but(self._rows, self._dead)
             return scope
-        hidden = self._dead if excluded is None else np.union1d(self._dead, np.asarray(excluded, np.int64))
+        hidden = self._dead if excluded is None else united(self._dead, np.asarray(excluded, np.int64))
         if allowed is None:
             return all_but(self._rows, hidden)
         allowed = np.asarray(allowed, np.int64)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.arrays import distinct
 from clipsearch.index.faiss_library import load_faiss
+from clipsearch.index.flat import among
 from clipsearch.index.rows import RowStore
 from clipsearch.types import Ints
 
@@ -61,7 +63,8 @@ def within(rows: RowStore, allowed: Ints, hidden: Ints, kept: bool = False) -> S
     """Return the scope of some ids (n,) but others (m,); ``kept`` where it will be used more than once."""
     limit = KEPT_ROWS if kept else FEW_ROWS
     if len(allowed) <= limit:
-        return _few(rows, np.setdiff1d(_positions(rows, allowed), _positions(rows, hidden)))
+        at = distinct(_positions(rows, allowed))
+        return _few(rows, at[~among(at, distinct(_positions(rows, hidden)))])
     mask = np.zeros(len(rows), np.bool_)
     mask[_positions(rows, allowed)] = True
     mask[_positions(rows, hidden)] = False

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch.arrays import distinct
 from clipsearch.errors import CorruptShardError
 from clipsearch.store import roots
 from clipsearch.store.codec import bytes_from_json
@@ -215,7 +216,7 @@ class Snapshot:
         """Return the ids (n,) of rows that are gone, ascending."""
         if self._deleted is None:
             parts = [file.ids() for file in self._deleted_files]
-            self._deleted = np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
+            self._deleted = distinct(np.concatenate([np.empty(0, np.int64), *parts]))
         return self._deleted
 
     def rows(self, kind: str, ids: Sequence[int] | Ints) -> list[dict[str, Any]]:
