@@ -32,7 +32,9 @@ from clipsearch.store import Store
 from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
+    from clipsearch.flows.alike import Limits
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.duplicates import DuplicateReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport
     from clipsearch.flows.export import ExportReport
@@ -594,6 +596,34 @@ class Collection:
             with_index=with_index,
             progress=progress,
         )
+
+    def duplicates(
+        self,
+        *,
+        where: str | None = None,
+        limits: "Limits | None" = None,
+        look: bool = True,
+        exact: bool | None = None,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "DuplicateReport":
+        """Find pictures that are there more than once: same bytes, same picture, or a burst. Nothing is deleted.
+
+        Args:
+            where: look only among pictures for which this is true, as in ``search``.
+            limits: what counts as alike; None takes the measured limits.
+            look: open the files of pairs that may be the same picture; False goes by embeddings alone.
+            exact: compare every pair of embeddings; None does so up to 50,000 pictures.
+            progress: called now and then while files are opened.
+
+        Raises:
+            InputError: a limit makes no sense, or too many pictures are that much alike.
+            FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+        """
+        from clipsearch.flows.duplicates import find_duplicates
+
+        view = self._current()
+        allowed = None if where is None else view.allowed(where, "images", self._lock)
+        return find_duplicates(view.snapshot, allowed=allowed, limits=limits, look=look, exact=exact, progress=progress)
 
     @property
     def version(self) -> int:
