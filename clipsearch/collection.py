@@ -71,6 +71,9 @@ class _Options(TypedDict, total=False):
     where: str | None
     recall: float | None
     augment: bool
+    fold: bool
+    more: Sequence[int]
+    less: Sequence[int]
 
 
 def create(
@@ -360,6 +363,9 @@ class Collection:
         where: str | None = None,
         recall: float | None = None,
         augment: bool = True,
+        fold: bool = False,
+        more: Sequence[int] = (),
+        less: Sequence[int] = (),
     ) -> SearchResult | list[SearchResult]:
         """Find the ``k`` best rows for a text, an image, a vector, or a sum of them.
 
@@ -384,6 +390,10 @@ class Collection:
                 picture. None takes 0.97.
             augment: let the rungs that ``fit_augment`` switched on put the nearest pictures of a text into a new
                 order; scores and verdict stay those of the text alone. Not with ``where`` and sums of parts.
+            fold: fold pictures that show the same thing (the same bytes or picture, the same burst) into one hit;
+                ``SearchResult.folded`` has the others. The verdict does not depend on it.
+            more: row ids of pictures that the hits should be more like; the query itself always weighs most.
+            less: row ids of pictures that they should be less like.
 
         Returns:
             A ``SearchResult``, or a list of them where a list was asked.
@@ -397,6 +407,13 @@ class Collection:
             raise InputError(suggest("search target", target, KINDS))
         queries, many = build_queries(text, image, vector, add, subtract, weights)
         view = self._current()
+        feedback = None
+        if len(more) or len(less):
+            from clipsearch.flows.feedback import moved
+
+            if target != "image":
+                raise InputError("more and less name pictures, so they go with the target 'image' only.")
+            feedback = lambda xq: moved(view.snapshot, xq, more, less)  # noqa: E731 (bound to this view)
         allowed = None if where is None else view.allowed(where, KINDS[target], self._lock)
         index = view.index(KINDS[target], self._lock)
         results = answer(
@@ -412,6 +429,8 @@ class Collection:
             notes=view.notes if target == "image" else (),
             judge=view.judge(KINDS[target], where, self._lock),
             augmenter=view.augmenter() if augment else None,
+            fold=fold,
+            feedback=feedback,
         )
         return results if many else results[0]
 

@@ -62,6 +62,9 @@ NOTHING_FOUND = 1
 @click.option(
     "--leave-out-self/--keep-self", help="Leave out pictures that are the very query picture.", show_default=True
 )
+@click.option(
+    "--fold/--no-fold", default=True, help="Fold copies and bursts into one hit, with a count.", show_default=True
+)
 @click.option("--explain", is_flag=True, help="Say of each hit its rank by score alone, and what changed it.")
 @click.option("--no-augment", is_flag=True, help="Leave hits in the order of their scores, whatever was fitted.")
 @click.option("-f", "--files", is_flag=True, help="Print paths only, one a line.")
@@ -94,6 +97,7 @@ def command(
     where: str | None,
     recall: float | None,
     leave_out_self: bool,
+    fold: bool,
     explain: bool,
     no_augment: bool,
     files: bool,
@@ -126,7 +130,7 @@ def command(
     if contact_sheet is not None:
         _check_sheet(contact_sheet, overwrite)
     with _open(index, indexes_dir, how) as collection:
-        wanted = {"k": count, "target": target, "leave_out_self": leave_out_self}
+        wanted = {"k": count, "target": target, "leave_out_self": leave_out_self, "fold": fold}
         result = _ask(
             collection,
             asked,
@@ -212,7 +216,7 @@ def _emptied(result: "SearchResult") -> "SearchResult":
     """Return an answer without its hits, which do not match."""
     from dataclasses import replace
 
-    return replace(result, ids=result.ids[:0], scores=result.scores[:0], rows=(), reordered=())
+    return replace(result, ids=result.ids[:0], scores=result.scores[:0], rows=(), reordered=(), folded=())
 
 
 def _say_verdict(
@@ -287,7 +291,8 @@ def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts, 
         parts={name: labels for name, labels in more.items() if labels},
     )
     mark = str(result.verdict) if result.verdict == "none" else None
-    hits = [hit_object(hit, query, mark) for hit in result]
+    folded = result.folded or ((),) * len(result)
+    hits = [hit_object(hit, query, mark, others) for hit, others in zip(result, folded, strict=True)]
     if explain:
         from clipsearch.present.explained import fields
 

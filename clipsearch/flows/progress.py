@@ -8,7 +8,8 @@ class Progress:
     """How far a run is.
 
     ``stage`` is "scan", "hash", "embed", "captions", "calibrate", "augment", "import", "export" or "look"; while an
-    index is built "sample", "train", "add", "save", "rows", "compare" or "measure". ``total`` is None while it is unknown.
+    index is built "sample", "train", "add", "save", "rows", "compare" or "measure". ``total`` is None while
+    it is unknown.
     """
 
     stage: str
