@@ -34,6 +34,7 @@ from clipsearch.types import GeneratedImage, SearchResult
 if TYPE_CHECKING:
     from clipsearch.flows.alike import Limits
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.cluster import ClusterReport
     from clipsearch.flows.duplicates import DuplicateReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport
@@ -643,6 +644,32 @@ class Collection:
         view = self._current()
         allowed = None if where is None else view.allowed(where, "images", self._lock)
         return find_duplicates(view.snapshot, allowed=allowed, limits=limits, look=look, exact=exact, progress=progress)
+
+    def clusters(
+        self,
+        *,
+        k: int | None = None,
+        labels: Sequence[str] | None = None,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> "ClusterReport":
+        """Part the pictures into clusters, each with the label that tells it best from the others.
+
+        Args:
+            k: clusters; None takes the square root of half the pictures, from 2 to 50.
+            labels: words to take names from; None takes everyday ones, an empty list gives no names.
+            where: only pictures for which this is true, as in ``search``.
+            seed: the same one gives the same clusters.
+
+        Raises:
+            InputError: there are fewer pictures than clusters.
+            FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+        """
+        from clipsearch.flows.cluster import find_clusters
+
+        view = self._current()
+        allowed = None if where is None else view.allowed(where, "images", self._lock)
+        return find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
 
     @property
     def version(self) -> int:

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
     "duplicates": ("clipsearch.cli.duplicates:command", "Find pictures that are there more than once."),
+    "cluster": ("clipsearch.cli.cluster:command", "Part the pictures into clusters with names."),
     "export": ("clipsearch.cli.export:command", "Write a collection's rows for other tools."),
     "models": ("clipsearch.cli.models:command", "List the models, locate or download one."),
     "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval or verdicts on your own pictures."),
