@@ -623,6 +623,7 @@ class Collection:
         where: str | None = None,
         limits: "Limits | None" = None,
         look: bool = True,
+        thorough: bool = False,
         exact: bool | None = None,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "DuplicateReport":
@@ -632,6 +633,8 @@ class Collection:
             where: look only among pictures for which this is true, as in ``search``.
             limits: what counts as alike; None takes the measured limits.
             look: open the files of pairs that may be the same picture; False goes by embeddings alone.
+            thorough: open every file, and find copies by their pixels too; finds those that are smaller than what the
+                model sees.
             exact: compare every pair of embeddings; None does so up to 50,000 pictures.
             progress: called now and then while files are opened.
 
@@ -643,7 +646,9 @@ class Collection:
 
         view = self._current()
         allowed = None if where is None else view.allowed(where, "images", self._lock)
-        return find_duplicates(view.snapshot, allowed=allowed, limits=limits, look=look, exact=exact, progress=progress)
+        return find_duplicates(
+            view.snapshot, allowed=allowed, limits=limits, look=look, thorough=thorough, exact=exact, progress=progress
+        )
 
     def clusters(
         self,

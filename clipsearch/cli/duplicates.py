@@ -37,6 +37,7 @@ KINDS = {"bytes": "same bytes", "picture": "same picture", "burst": "burst"}
     show_default="3",
 )
 @click.option("--look/--no-look", default=True, help="Open files that may be the same picture.", show_default=True)
+@click.option("--thorough", is_flag=True, help="Open every file: finds small copies that the model sees otherwise.")
 @click.option("--exact", is_flag=True, help="Compare every pair of embeddings, however many there are.")
 @click.option("-f", "--files", is_flag=True, help="Print paths of the files that are not the ones to keep.")
 @click.option("-0", "--null", is_flag=True, help="The same, each with a NUL behind it.")
@@ -51,6 +52,7 @@ def command(
     near: float | None,
     burst_seconds: float | None,
     look: bool,
+    thorough: bool,
     exact: bool,
     files: bool,
     null: bool,
@@ -74,7 +76,12 @@ def command(
         raise click.UsageError("--json and --files or --null exclude each other.", click.get_current_context())
     with clipsearch.open(find(index, indexes_dir)) as collection, progress_bar(console) as tell:
         report = collection.duplicates(
-            where=where, limits=_limits(near, burst_seconds), look=look, exact=exact or None, progress=tell
+            where=where,
+            limits=_limits(near, burst_seconds),
+            look=look,
+            thorough=thorough,
+            exact=exact or None,
+            progress=tell,
         )
     groups = [group for group in report.groups if not kinds or group.kind in {KINDS[kind] for kind in kinds}]
     if as_json:

@@ -23,14 +23,15 @@ from clipsearch.flows.facts import Facts, Pictures
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.query import image_path
 from clipsearch.index.linkage import centre_groups
-from clipsearch.index.pairs import Pairs, near_pairs
+from clipsearch.index.pairs import Pairs, near_pairs, union
 from clipsearch.store import Snapshot
-from clipsearch.types import Decoded, ImageRef, Ints, Pixels
+from clipsearch.types import Decoded, Floats, ImageRef, Ints, Pixels
 
 __all__ = ["Alike", "DuplicateFile", "DuplicateGroup", "DuplicateReport", "Limits", "find_duplicates", "group_pictures"]
 
-_SMALL = Preprocess(size=32, mode="squash", interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-_CHUNK = 65_536  # pairs compared at a time
+_SIDE = 32
+_SMALL = Preprocess(size=_SIDE, mode="squash", interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+_CHUNK = 8192  # pairs compared at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ def find_duplicates(
     allowed: Ints | None = None,
     limits: Limits | None = None,
     look: bool = True,
+    thorough: bool = False,
     exact: bool | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> DuplicateReport:
@@ -102,6 +104,8 @@ def find_duplicates(
         allowed: (n,) ids, ascending, that count; None for all.
         limits: what counts as alike.
         look: open the files of pairs that may be the same picture; False goes by embeddings alone.
+        thorough: open every file, and propose pairs by their pixels too: finds copies that are smaller than what the
+            encoder sees, whose embeddings differ.
         exact: compare every pair of embeddings; None does so where there are few enough.
         progress: called now and then while files are opened.
 
@@ -111,8 +115,8 @@ def find_duplicates(
     start = time.monotonic()
     limits = _checked(limits or Limits())
     pictures = Pictures(snapshot, allowed)
-    reader = Reader(snapshot, pictures.facts, progress or (lambda _: None)) if look else None
-    found = group_pictures(pictures, limits, reader, exact=exact)
+    reader = Reader(snapshot, pictures.facts, progress or (lambda _: None)) if look or thorough else None
+    found = group_pictures(pictures, limits, reader, thorough=thorough, exact=exact)
     groups = tuple(_group(snapshot, pictures, kind, at) for kind, at in found)
     read, unread = (reader.read, reader.unread) if reader else (0, 0)
     return DuplicateReport(groups, len(pictures), read, unread, time.monotonic() - start)
@@ -129,7 +133,12 @@ def _checked(limits: Limits) -> Limits:
 
 
 def group_pictures(
-    pictures: Pictures, limits: Limits, reader: "Reader | None" = None, *, exact: bool | None = None
+    pictures: Pictures,
+    limits: Limits,
+    reader: "Reader | None" = None,
+    *,
+    thorough: bool = False,
+    exact: bool | None = None,
 ) -> list[tuple[Alike, Ints]]:
     """Return groups of positions; of a group's pictures only the one to keep goes on to the next class."""
     facts, n = pictures.facts, len(pictures)
@@ -141,6 +150,9 @@ def group_pictures(
         max(limits.unseen, limits.proposed) if reader is None else limits.proposed,
         exact=exact,
     )
+    if reader is not None:
+        reader.look(units if thorough else units[np.unique(np.concatenate([pairs.first, pairs.second]))])
+        pairs = union(pairs, reader.proposed(units, limits, exact), len(units)) if thorough else pairs
     pairs = kept(pairs, aspects_fit(facts, units[pairs.first], units[pairs.second], limits))
     if reader is not None:
         pairs = reader.confirmed(pairs, units, limits)
@@ -184,21 +196,38 @@ class Reader:
         self._snapshot, self._facts, self._tell = snapshot, facts, tell
         self.read = self.unread = 0
 
+    def look(self, at: Ints) -> None:
+        """Open the files of pictures at positions (m,) of the facts."""
+        self._at = np.sort(at)
+        self._small = np.zeros((len(at), _SIDE * _SIDE * 3), np.uint8)
+        self._seen = np.zeros(len(at), np.bool_)
+        for place, pixels in enumerate(self._pixels(self._facts.ids[self._at])):
+            if pixels is not None:
+                self._small[place], self._seen[place] = pixels.ravel(), True
+        self.read, self.unread = int(self._seen.sum()), int((~self._seen).sum())
+
+    def proposed(self, units: Ints, limits: Limits, exact: bool | None) -> Pairs:
+        """Return the pairs of ``units``, all of them looked at, whose pixels go up and down together."""
+        places = np.flatnonzero(self._seen[np.searchsorted(self._at, units)])
+
+        def patterns(at: Ints) -> Floats:
+            pixels = self._small[np.searchsorted(self._at, units[places[at]])]
+            grey = pixels.reshape(len(at), _SIDE // 2, 2, _SIDE // 2, 2, 3).mean(axis=(2, 4, 5), dtype=np.float32)
+            grey = grey.reshape(len(at), -1)
+            grey -= grey.mean(axis=1, keepdims=True)
+            return grey / np.maximum(np.linalg.norm(grey, axis=1, keepdims=True), 1e-3)
+
+        found = near_pairs(patterns, len(places), limits.correlation, exact=exact)
+        return Pairs(places[found.first], places[found.second], np.zeros(len(found.first), np.float32))
+
     def confirmed(self, pairs: Pairs, units: Ints, limits: Limits) -> Pairs:
         """Return the pairs of positions in ``units`` that show the same, as far as can be seen."""
-        wanted = np.unique(np.concatenate([pairs.first, pairs.second]))
-        small = np.zeros((len(wanted), 32 * 32 * 3), np.uint8)
-        seen = np.zeros(len(wanted), np.bool_)
-        for place, pixels in enumerate(self._pixels(self._facts.ids[units[wanted]])):
-            if pixels is not None:
-                small[place], seen[place] = pixels.ravel(), True
-        self.read, self.unread = int(seen.sum()), int((~seen).sum())
         keep = pairs.scores >= limits.unseen
         for start in range(0, len(keep), _CHUNK):
             part = slice(start, start + _CHUNK)
-            one, two = np.searchsorted(wanted, pairs.first[part]), np.searchsorted(wanted, pairs.second[part])
-            both = np.flatnonzero(seen[one] & seen[two])
-            a, b = small[one[both]].astype(np.float32), small[two[both]].astype(np.float32)
+            one, two = (np.searchsorted(self._at, units[side[part]]) for side in (pairs.first, pairs.second))
+            both = np.flatnonzero(self._seen[one] & self._seen[two])
+            a, b = self._small[one[both]].astype(np.float32), self._small[two[both]].astype(np.float32)
             keep[both + start] = looks_same(a, b, limits)
         return kept(pairs, keep)
 

@@ -184,3 +184,8 @@ def _joined(found: Spans, n: int) -> Pairs:
     one, two, scores = (np.concatenate(column) for column in zip(*found, strict=True))
     keys, at = np.unique(np.minimum(one, two) * n + np.maximum(one, two), return_index=True)
     return Pairs(keys // n, keys % n, scores[at])
+
+
+def union(one: Pairs, two: Pairs, n: int) -> Pairs:
+    """Return the pairs of both, of positions below ``n``, each once; the scores of ``one`` come first."""
+    return _joined([(pairs.first, pairs.second, pairs.scores) for pairs in (one, two)], n)

@@ -100,6 +100,18 @@ def test_a_file_that_changed_or_is_gone_counts_by_its_embedding(album, tmp_path)
     assert {"scene2.png", "scene2 large.webp"} in [names(group) for group in report.groups]
 
 
+def test_a_thorough_look_finds_copies_whose_embeddings_differ(album, monkeypatch):
+    rows = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0].astype(np.float16)
+    monkeypatch.setattr("clipsearch.flows.facts.Pictures.embeddings", lambda _, at: rows[at])
+    assert {group.kind for group in found(album).groups} == {Alike.BYTES}
+    report = found(album, thorough=True)
+    assert [names(group) for group in report.groups if group.kind == "same picture"] == [
+        {"scene1.png", "scene1 saved again.jpg", "scene1 small.jpg"},
+        {"scene2.png", "scene2 large.webp"},
+    ]
+    assert report.read == 19 and report.unread == 0
+
+
 def test_where_leaves_the_others_out(album):
     groups = found(album, where="name LIKE 'scene1%'").groups
     assert [names(group) for group in groups] == [{"scene1.png", "scene1 saved again.jpg", "scene1 small.jpg"}]
