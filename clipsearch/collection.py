@@ -32,7 +32,10 @@ from clipsearch.store import Store
 from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
+    from clipsearch.flows.alike import Limits
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.cluster import ClusterReport
+    from clipsearch.flows.duplicates import DuplicateReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport
     from clipsearch.flows.export import ExportReport
@@ -69,6 +72,9 @@ class _Options(TypedDict, total=False):
     where: str | None
     recall: float | None
     augment: bool
+    fold: bool
+    more: Sequence[int]
+    less: Sequence[int]
 
 
 def create(
@@ -358,6 +364,9 @@ class Collection:
         where: str | None = None,
         recall: float | None = None,
         augment: bool = True,
+        fold: bool = False,
+        more: Sequence[int] = (),
+        less: Sequence[int] = (),
     ) -> SearchResult | list[SearchResult]:
         """Find the ``k`` best rows for a text, an image, a vector, or a sum of them.
 
@@ -382,6 +391,10 @@ class Collection:
                 picture. None takes 0.97.
             augment: let the rungs that ``fit_augment`` switched on put the nearest pictures of a text into a new
                 order; scores and verdict stay those of the text alone. Not with ``where`` and sums of parts.
+            fold: fold pictures that show the same thing (the same bytes or picture, the same burst) into one hit;
+                ``SearchResult.folded`` has the others. The verdict does not depend on it.
+            more: row ids of pictures that the hits should be more like; the query itself always weighs most.
+            less: row ids of pictures that they should be less like.
 
         Returns:
             A ``SearchResult``, or a list of them where a list was asked.
@@ -395,6 +408,13 @@ class Collection:
             raise InputError(suggest("search target", target, KINDS))
         queries, many = build_queries(text, image, vector, add, subtract, weights)
         view = self._current()
+        feedback = None
+        if len(more) or len(less):
+            from clipsearch.flows.feedback import moved
+
+            if target != "image":
+                raise InputError("more and less name pictures, so they go with the target 'image' only.")
+            feedback = lambda xq: moved(view.snapshot, xq, more, less)  # noqa: E731 (bound to this view)
         allowed = None if where is None else view.allowed(where, KINDS[target], self._lock)
         index = view.index(KINDS[target], self._lock)
         results = answer(
@@ -410,6 +430,8 @@ class Collection:
             notes=view.notes if target == "image" else (),
             judge=view.judge(KINDS[target], where, self._lock),
             augmenter=view.augmenter() if augment else None,
+            fold=fold,
+            feedback=feedback,
         )
         return results if many else results[0]
 
@@ -594,6 +616,65 @@ class Collection:
             with_index=with_index,
             progress=progress,
         )
+
+    def duplicates(
+        self,
+        *,
+        where: str | None = None,
+        limits: "Limits | None" = None,
+        look: bool = True,
+        thorough: bool = False,
+        exact: bool | None = None,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "DuplicateReport":
+        """Find pictures that are there more than once: same bytes, same picture, or a burst. Nothing is deleted.
+
+        Args:
+            where: look only among pictures for which this is true, as in ``search``.
+            limits: what counts as alike; None takes the measured limits.
+            look: open the files of pairs that may be the same picture; False goes by embeddings alone.
+            thorough: open every file, and find copies by their pixels too; finds those that are smaller than what the
+                model sees.
+            exact: compare every pair of embeddings; None does so up to 50,000 pictures.
+            progress: called now and then while files are opened.
+
+        Raises:
+            InputError: a limit makes no sense, or too many pictures are that much alike.
+            FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+        """
+        from clipsearch.flows.duplicates import find_duplicates
+
+        view = self._current()
+        allowed = None if where is None else view.allowed(where, "images", self._lock)
+        return find_duplicates(
+            view.snapshot, allowed=allowed, limits=limits, look=look, thorough=thorough, exact=exact, progress=progress
+        )
+
+    def clusters(
+        self,
+        *,
+        k: int | None = None,
+        labels: Sequence[str] | None = None,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> "ClusterReport":
+        """Part the pictures into clusters, each with the label that tells it best from the others.
+
+        Args:
+            k: clusters; None takes the square root of half the pictures, from 2 to 50.
+            labels: words to take names from; None takes everyday ones, an empty list gives no names.
+            where: only pictures for which this is true, as in ``search``.
+            seed: the same one gives the same clusters.
+
+        Raises:
+            InputError: there are fewer pictures than clusters.
+            FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+        """
+        from clipsearch.flows.cluster import find_clusters
+
+        view = self._current()
+        allowed = None if where is None else view.allowed(where, "images", self._lock)
+        return find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
 
     @property
     def version(self) -> int:

@@ -253,6 +253,7 @@ class SearchResult(Sequence[Hit]):
         target: "image" or "text".
         notes: sentences a person should read, such as a language that the model does not cover.
         reordered: for each hit what changed its rank; empty where the order is that of the scores.
+        folded: for each hit the row ids that were folded into it, best first; empty where nothing was to be folded.
     """
 
     ids: Ints
@@ -266,6 +267,7 @@ class SearchResult(Sequence[Hit]):
     why: str | None = None
     generated: tuple[GeneratedImage, ...] = ()
     reordered: tuple[Reordering, ...] = ()
+    folded: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

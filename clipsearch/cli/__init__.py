@@ -24,9 +24,12 @@ from clipsearch.errors import ClipsearchError
 COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("clipsearch.cli.index:command", "Index pictures, or bring a collection up to date."),
     "search": ("clipsearch.cli.search:command", "Search a collection with words, a picture, or both."),
+    "searches": ("clipsearch.cli.searches:command", "List or remove saved searches."),
     "status": ("clipsearch.cli.status:command", "Show what a collection holds."),
     "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
+    "duplicates": ("clipsearch.cli.duplicates:command", "Find pictures that are there more than once."),
+    "cluster": ("clipsearch.cli.cluster:command", "Part the pictures into clusters with names."),
     "export": ("clipsearch.cli.export:command", "Write a collection's rows for other tools."),
     "models": ("clipsearch.cli.models:command", "List the models, locate or download one."),
     "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval or verdicts on your own pictures."),

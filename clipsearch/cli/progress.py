@@ -26,6 +26,7 @@ STAGES = {
     "augment": "measuring",
     "import": "importing",
     "export": "exporting",
+    "look": "looking",
 }
 
 

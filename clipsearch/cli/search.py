@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from clipsearch.cli import filling, options
+from clipsearch.cli.again import Again, again_options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
+from clipsearch.cli.remembered import Remembered, described
 
 if TYPE_CHECKING:
     from clipsearch import Collection, GeneratedImage, SearchResult
@@ -62,6 +64,10 @@ NOTHING_FOUND = 1
 @click.option(
     "--leave-out-self/--keep-self", help="Leave out pictures that are the very query picture.", show_default=True
 )
+@click.option(
+    "--fold/--no-fold", default=True, help="Fold copies and bursts into one hit, with a count.", show_default=True
+)
+@again_options
 @click.option("--explain", is_flag=True, help="Say of each hit its rank by score alone, and what changed it.")
 @click.option("--no-augment", is_flag=True, help="Leave hits in the order of their scores, whatever was fitted.")
 @click.option("-f", "--files", is_flag=True, help="Print paths only, one a line.")
@@ -94,6 +100,8 @@ def command(
     where: str | None,
     recall: float | None,
     leave_out_self: bool,
+    fold: bool,
+    again: Again,
     explain: bool,
     no_augment: bool,
     files: bool,
@@ -122,18 +130,33 @@ def command(
     """  # noqa: D301
     start = time.monotonic()
     form = _form(files, null, as_json, preview)
-    asked, plus, minus = _read_arguments(query, add, subtract, force)
+    if len(query) > 1:
+        ctx = click.get_current_context()
+        raise click.UsageError(f'One query at a time. Put its words in quotes: "{" ".join(query)}"', ctx)
     if contact_sheet is not None:
         _check_sheet(contact_sheet, overwrite)
+    typed = Remembered(
+        query[0] if query else None, force, tuple(add), tuple(subtract), target, where, recall, count, leave_out_self
+    )
+    place = _place(index, indexes_dir) if again.needs_place else ""
+    request = again.request(place, typed)
+    asked, plus, minus = _read_arguments(request)
+    where = again.filter(place, request.where)
     with _open(index, indexes_dir, how) as collection:
-        wanted = {"k": count, "target": target, "leave_out_self": leave_out_self}
+        wanted = {
+            "k": request.count,
+            "target": request.target,
+            "leave_out_self": request.leave_out_self,
+            "fold": fold,
+            **{name: list(ids) for name, ids in (("more", request.more), ("less", request.less)) if ids},
+        }
         result = _ask(
             collection,
             asked,
             plus,
             minus,
             **wanted,
-            **_given(where=where, recall=recall, augment=False if no_augment else None),
+            **_given(where=where, recall=request.recall, augment=False if no_augment else None),
         )
         console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
@@ -146,6 +169,7 @@ def command(
         _emit(console, collection, shown, form, (asked, plus, minus), explain)
         if explain and form != "json":
             _explain(console, shown)
+        again.keep(console, collection, described(request, asked, plus, minus), shown)
         drawn = filling.fill(console, collection, result, asked, fill, fill_model, form == "json")
         if drawn and contact_sheet is not None:
             _show_pictures(console, shown, _label(asked, plus, minus), False, contact_sheet, drawn)
@@ -167,23 +191,26 @@ def _form(files: bool, null: bool, as_json: bool, preview: bool) -> str:
     return "json" if as_json else "null" if null else "files" if files else "table"
 
 
-def _read_arguments(query: Sequence[str], add: Sequence[str], subtract: Sequence[str], force: str | None) -> Parts:
+def _read_arguments(request: Remembered) -> Parts:
     from clipsearch.cli.query import read_part, read_query
 
-    ctx = click.get_current_context()
-    if len(query) > 1:
-        raise click.UsageError(f'One query at a time. Put its words in quotes: "{" ".join(query)}"', ctx)
-    if not query and not add:
-        raise click.UsageError("Missing argument 'QUERY': words in quotes, or a picture's file.", ctx)
-    asked = read_query(query[0], force) if query else None
-    return asked, [read_part(part) for part in add], [read_part(part) for part in subtract]
+    if request.query is None and not request.add:
+        missing = "Missing argument 'QUERY': words in quotes, or a picture's file."
+        raise click.UsageError(missing, click.get_current_context())
+    asked = None if request.query is None else read_query(request.query, request.force)
+    return asked, [read_part(part) for part in request.add], [read_part(part) for part in request.subtract]
+
+
+def _place(index: str | None, home: str) -> str:
+    from clipsearch.cli.place import find
+
+    return find(index, home)
 
 
 def _open(index: str | None, home: str, how: dict[str, str]) -> "Collection":
     import clipsearch
-    from clipsearch.cli.place import find
 
-    return clipsearch.open(find(index, home), **how)
+    return clipsearch.open(_place(index, home), **how)
 
 
 def _ask(
@@ -212,7 +239,7 @@ def _emptied(result: "SearchResult") -> "SearchResult":
     """Return an answer without its hits, which do not match."""
     from dataclasses import replace
 
-    return replace(result, ids=result.ids[:0], scores=result.scores[:0], rows=(), reordered=())
+    return replace(result, ids=result.ids[:0], scores=result.scores[:0], rows=(), reordered=(), folded=())
 
 
 def _say_verdict(
@@ -287,7 +314,8 @@ def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts, 
         parts={name: labels for name, labels in more.items() if labels},
     )
     mark = str(result.verdict) if result.verdict == "none" else None
-    hits = [hit_object(hit, query, mark) for hit in result]
+    folded = result.folded or ((),) * len(result)
+    hits = [hit_object(hit, query, mark, others) for hit, others in zip(result, folded, strict=True)]
     if explain:
         from clipsearch.present.explained import fields
 

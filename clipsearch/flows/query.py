@@ -21,6 +21,7 @@ from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, QueryImageError
 from clipsearch.flows.augmenter import Augmenter
 from clipsearch.flows.effort import effort_note, efforts_for, query_kind, search_by_kind
+from clipsearch.flows.folding import Fetch, fold_hits
 from clipsearch.flows.query_terms import Query, Term, Weighted, build_queries, is_pil_image
 from clipsearch.flows.verdicts import Judge
 from clipsearch.index.base import Effort, VectorIndex, check_k
@@ -50,6 +51,8 @@ def answer(
     notes: tuple[str, ...] = (),
     judge: Judge | None = None,
     augmenter: Augmenter | None = None,
+    fold: bool = False,
+    feedback: Callable[[Floats], Floats] | None = None,
 ) -> list[SearchResult]:
     """Answer each query with its ``k`` best rows.
 
@@ -67,6 +70,8 @@ def answer(
         judge: gives the verdicts; None leaves all answers uncalibrated.
         augmenter: puts the nearest pictures of a text into a new order; None leaves the order of the scores. Verdicts
             are given before.
+        fold: fold pictures that show the same thing into one hit; after the verdict.
+        feedback: moves the queries (Q, D) towards pictures and away from others; then no verdict is given.
 
     Raises:
         InputError: the request is wrong; QueryImageError: a query picture cannot be read.
@@ -77,6 +82,8 @@ def answer(
     images = _read_images(queries)
     xq, own_notes = embed(queries, index.dim, encoder, images)
     judge = judge or Judge()
+    if feedback is not None:
+        xq, judge, augmenter = feedback(xq), Judge(None, "queries moved by more and less are not calibrated"), None
     kinds = [query_kind(query) for query in queries]
     efforts = efforts_for(index, kinds, recall)
     usable = target == "image" and allowed is None  # what rungs were measured on
@@ -87,6 +94,7 @@ def answer(
     results = []
     for q, query in enumerate(queries):
         ids, scores = found.ids[q], found.scores[q]
+        own: set[bytes] = set()
         if leave_out_self and target == "image":
             own = {_digest(images[id(term.value)]) for term in query.terms if term.kind == "image"}
             ids, scores = _without(own, snapshot, index, xq[q : q + 1], wanted, allowed, efforts[kinds[q]])
@@ -94,6 +102,12 @@ def answer(
         why: tuple[Reordering, ...] = ()
         if augmenter.covers(query.terms, not own_notes[q]):
             ids, scores, why = augmenter.reorder(snapshot, xq[q], ids, scores)
+        others: tuple[tuple[int, ...], ...] = ()
+        if fold and target == "image":
+            fetch = _more(index, xq[q : q + 1], allowed, efforts[kinds[q]], own, snapshot)
+            left = fold_hits(snapshot, ids, scores, k, fetch)
+            ids, scores, others = left.ids, left.scores, left.others
+            why = tuple(why[at] for at in left.at.tolist()) if why else ()
         ids, scores = _final(ids[:k], scores[:k])
         rows = LazyHits(snapshot, KINDS[target], ids, scores)
         said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *augmenter.notes(query.terms), *general)
@@ -110,9 +124,24 @@ def answer(
                 levels,
                 judged.why,
                 reordered=why[:k],
+                folded=others,
             )
         )
     return results
+
+
+def _more(
+    index: VectorIndex, xq: Floats, allowed: Ints | None, effort: Effort | None, own: set[bytes], snapshot: Snapshot
+) -> Fetch:
+    """Return what finds more rows for a query (1, D) as it was asked."""
+
+    def fetch(n: int) -> tuple[Ints, Floats]:
+        if own:
+            return _without(own, snapshot, index, xq, n, allowed, effort)
+        found = index.search(xq, n, allowed=allowed, effort=effort)
+        return found.ids[0], found.scores[0]
+
+    return fetch
 
 
 def _final(ids: Ints, scores: Floats) -> tuple[Ints, Floats]:

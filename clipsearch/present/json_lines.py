@@ -44,9 +44,14 @@ def path_fields(path: str | bytes) -> dict[str, str]:
         return {"path": display_path(raw), "path_b64": base64.b64encode(raw).decode()}
 
 
-def hit_object(hit: Hit, query: str, verdict: str | None = None) -> dict[str, Any]:
-    """Return a hit as ``clipsearch.hit/1``; ``verdict`` marks a hit that is only the nearest of what does not match."""
-    marked = {} if verdict is None else {"verdict": verdict}
+def hit_object(hit: Hit, query: str, verdict: str | None = None, folded: Sequence[int] = ()) -> dict[str, Any]:
+    """Return a hit as ``clipsearch.hit/1``.
+
+    ``verdict`` marks a hit that is only the nearest of what does not match; ``folded`` are the row ids of pictures
+    that show the same thing.
+    """
+    marked: dict[str, Any] = {} if verdict is None else {"verdict": verdict}
+    marked |= {"folded": list(folded)} if folded else {}
     text = {} if hit.text is None else {"text": hit.text}
     known = {name: hit.metadata[name] for name in FIELDS if hit.metadata.get(name) is not None}
     return {

@@ -109,6 +109,7 @@ def _paint(text: str, style: str, colour: bool) -> str:
 
 
 _HIT = (Column("rank", right=True), Column("score", right=True, style="36"))
+_FOLDED = Column("alike", right=True, style="2")
 _IMAGE_COLUMNS = (*_HIT, Column("path", fit=shortened))
 _TEXT_COLUMNS = (*_HIT, Column("caption", fit=wrapped, least=24), Column("image", fit=shortened, style="2"))
 
@@ -119,6 +120,12 @@ def hits_table(result: SearchResult, folder: str, width: int = 80, colour: bool 
         rows = [[rank(hit, result), score(hit), hit.text or "", os.path.basename(hit.path)] for hit in result]
         return render(_TEXT_COLUMNS, rows, width, colour)
     rows = [[rank(hit, result), score(hit), nearest(hit.path, folder)] for hit in result]
+    if any(result.folded):
+        rows = [
+            [*row[:2], f"+{len(others)}" if others else "", row[2]]
+            for row, others in zip(rows, result.folded, strict=True)
+        ]
+        return render((*_HIT, _FOLDED, _IMAGE_COLUMNS[2]), rows, width, colour)
     return render(_IMAGE_COLUMNS, rows, width, colour)
 
 

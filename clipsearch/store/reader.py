@@ -334,12 +334,12 @@ class Snapshot:
 
     def known_files(self) -> Iterator[KnownFile]:
         """Yield all live images, oldest shard first; one shard's chunk of rows is in memory at a time."""
-        for row in self._live("images", _FILE_COLUMNS):
+        for row in self.live_rows("images", _FILE_COLUMNS):
             yield KnownFile(*row.values())
 
     def captions(self) -> Iterator[KnownText]:
         """Yield all live texts, oldest shard first."""
-        for row in self._live("texts", ("id", "image_id", "source", "text")):
+        for row in self.live_rows("texts", ("id", "image_id", "source", "text")):
             yield KnownText(*row.values())
 
     def skipped(self) -> list[Skip]:
@@ -372,7 +372,8 @@ class Snapshot:
                 shard.close()
         self._tables.close()
 
-    def _live(self, kind: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    def live_rows(self, kind: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """Yield some columns (``schema.COLUMNS``) of all live rows, oldest shard first, in the order of ``blocks``."""
         deleted = self.deleted_ids()
         for shard in self._shards[kind]:
             data = shard.data

@@ -1,0 +1,115 @@
+"""``clipsearch cluster``: part a collection's pictures into named clusters."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clipsearch.cli import options
+from clipsearch.cli.console import Console, is_terminal, terminal_width
+
+if TYPE_CHECKING:
+    from clipsearch.flows.cluster import ClusterReport
+
+
+@click.command("cluster", short_help="Part the pictures into clusters with names.")
+@options.collection
+@click.option("--k", metavar="N", type=click.IntRange(min=1), help="Clusters wanted; chosen by the number of pictures.")
+@click.option("--where", metavar="EXPR", help="Part only the pictures for which EXPR is true, as in search.")
+@click.option(
+    "--labels",
+    metavar="FILE",
+    shell_complete=options.complete_files,
+    help="Take names from the lines of this file.",
+)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Start elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one object a cluster, with all row ids.")
+@options.encoder
+@options.common
+def command(
+    console: Console,
+    index: str | None,
+    indexes_dir: str,
+    k: int | None,
+    where: str | None,
+    labels: str | None,
+    seed: int,
+    as_json: bool,
+    how: dict[str, str],
+) -> int:
+    """Part the pictures into clusters, and name each by a word that tells it from the others.
+
+    The same collection and seed give the same clusters. Nothing is written.
+
+    \b
+    clipsearch cluster
+    clipsearch cluster --k 20 --where "year(taken) = 2023"
+    clipsearch cluster --labels words.txt --json
+    """  # noqa: D301
+    import clipsearch
+    from clipsearch.cli.place import find
+    from clipsearch.present.text import count, duration
+
+    words = None if labels is None else _read_words(labels)
+    with clipsearch.open(find(index, indexes_dir), **how) as collection:
+        report = collection.clusters(k=k, labels=words, where=where, seed=seed)
+    if as_json:
+        console.json(_json_lines(report))
+    else:
+        _table(console, report)
+    clusters = count(len(report.clusters), "cluster")
+    console.note(f"{count(report.images, 'image')} in {clusters} ({duration(report.seconds)})")
+    return 0
+
+
+def _read_words(path: str) -> list[str]:
+    from clipsearch.errors import InputError
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            words = [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is no UTF-8 text"
+        raise InputError(f"The labels {path} cannot be read: {reason}. Give a text file, a label a line.") from None
+    if not words:
+        raise InputError(f"The labels {path} are empty. Give a text file, a label a line.")
+    return words
+
+
+def _json_lines(report: "ClusterReport") -> list[str]:
+    from clipsearch.present.json_lines import dump, path_fields
+
+    def one(number: int, cluster: Any) -> dict[str, Any]:  # Any: a Cluster; JSON values
+        return {
+            "schema": "clipsearch.cluster/1",
+            "cluster": number,
+            "name": cluster.name,
+            "contrast": cluster.contrast,
+            "size": cluster.size,
+            "pictures": [path_fields(path) for path in cluster.paths],
+            "ids": cluster.ids.tolist(),
+        }
+
+    return [dump(one(number, cluster)) for number, cluster in enumerate(report.clusters, start=1)]
+
+
+def _table(console: Console, report: "ClusterReport") -> None:
+    from clipsearch.present.paths import nearest
+    from clipsearch.present.table import Column, plain, render, shortened
+
+    columns = (
+        Column("cluster", right=True),
+        Column("images", right=True),
+        Column("name"),
+        Column("contrast", right=True, style="2"),
+        Column("nearest to its centre", fit=shortened),
+    )
+    rows = [
+        [str(n), str(c.size), c.name, f"{c.contrast:.3f}", nearest(c.paths[0], os.getcwd())]
+        for n, c in enumerate(report.clusters, start=1)
+    ]
+    if not is_terminal(sys.stdout):
+        console.results(plain(columns, rows))
+    elif rows:
+        console.results(render(columns, rows, terminal_width(sys.stdout), console.colour(sys.stdout)))

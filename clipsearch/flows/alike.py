@@ -1,0 +1,151 @@
+"""When two pictures count as one: the same bytes, the same picture, or the same burst.
+
+The limits were measured with ``mini`` on 2,000 photographs (``benchmarks/stages/duplicates.py --part limits``; figures
+in docs/cli.md). The cosine alone does not tell a hard re-encoding from another picture of the same kind, so it only
+proposes; where the files are at hand, a look at 32 x 32 pixels of both decides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.flows.facts import NO_TIME, Facts
+from clipsearch.index.pairs import Pairs
+from clipsearch.types import Floats, Ints
+
+Rows = Callable[[Ints], NDArray[Any]]  # Any: float16 or float32 (m, D) at positions (m,)
+
+
+class Alike(StrEnum):
+    """How the pictures of a group are alike, the strictest first."""
+
+    BYTES = "same bytes"
+    PICTURE = "same picture"
+    BURST = "burst"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What counts as alike.
+
+    Attributes:
+        proposed: cosine from which two pictures are looked at.
+        unseen: cosine from which they are the same picture where the files cannot be looked at.
+        aspect: difference of the ratio of the sides, as a share, up to which they can be the same picture.
+        difference: mean difference of 32 x 32 pixels, 0 to 255, up to which they are the same picture.
+        correlation: of those pixels, from which they are.
+        burst_seconds: time between two pictures of a burst, at most.
+        burst: cosine of a picture and the first of its burst, at least.
+    """
+
+    proposed: float = 0.94
+    unseen: float = 0.97
+    aspect: float = 0.03
+    difference: float = 8.0
+    correlation: float = 0.97
+    burst_seconds: float = 3.0
+    burst: float = 0.85
+
+
+_FLAT = 8.0  # standard deviation of pixels below which a picture is flat, and correlation says nothing
+
+
+def same_bytes(facts: Facts) -> list[Ints]:
+    """Return groups of positions whose files have the same bytes, each of two at least."""
+    order = np.argsort(facts.content, kind="stable")
+    known = order[facts.content[order] >= 0]
+    borders = np.flatnonzero(np.diff(facts.content[known])) + 1
+    return sorted((group for group in np.split(known, borders) if len(group) > 1), key=lambda group: int(group[0]))
+
+
+def aspects_fit(facts: Facts, one: Ints, two: Ints, limits: Limits) -> NDArray[np.bool_]:
+    """Tell of pairs of positions (m,) whether the sides have the same ratio, or one that is not known."""
+    left, right = facts.width[one] * facts.height[two], facts.width[two] * facts.height[one]
+    rounding = facts.width[one] + facts.width[two] + facts.height[one] + facts.height[two]  # half a pixel each
+    return (left == 0) | (right == 0) | (abs(left - right) <= np.maximum(limits.aspect * left, rounding / 2))
+
+
+def looks_same(one: Floats, two: Floats, limits: Limits) -> NDArray[np.bool_]:
+    """Tell of pairs of small pictures (m, P), values 0 to 255, whether they show the same."""
+    close = abs(one - two).mean(axis=1) <= limits.difference
+    a, b = one - one.mean(axis=1, keepdims=True), two - two.mean(axis=1, keepdims=True)
+    spread = np.stack([a.std(axis=1), b.std(axis=1)])
+    correlation = (a * b).mean(axis=1) / np.maximum(spread.prod(axis=0), 1e-6)
+    return close & ((correlation >= limits.correlation) | (spread < _FLAT).all(axis=0))
+
+
+def kept(pairs: Pairs, keep: NDArray[np.bool_]) -> Pairs:
+    """Return the pairs for which (n,) is true."""
+    return Pairs(pairs.first[keep], pairs.second[keep], pairs.scores[keep])
+
+
+def bursts(facts: Facts, at: Ints, embeddings: Rows, limits: Limits) -> list[Ints]:
+    """Return groups of positions, in the order of time, that were taken in a burst.
+
+    A picture belongs to the burst before it if the same camera took it at most ``burst_seconds`` after the last one,
+    and it is like the first one: so a walk through a museum, picture after picture, is no burst.
+
+    Args:
+        facts: of all pictures.
+        at: (m,) positions that may be in a burst.
+        embeddings: gives rows (m, D) at positions (m,).
+        limits: what a burst is.
+    """
+    at = at[facts.taken[at] != NO_TIME]
+    at = at[np.lexsort((facts.ids[at], facts.taken[at], facts.camera[at]))]
+    near = (np.diff(facts.camera[at]) == 0) & (np.diff(facts.taken[at]) <= limits.burst_seconds)
+    groups = []
+    for run in np.split(at, np.flatnonzero(~near) + 1):
+        if len(run) > 1:
+            groups += _alike_runs(run, embeddings, limits)
+    return groups
+
+
+def _alike_runs(run: Ints, embeddings: Rows, limits: Limits) -> list[Ints]:
+    """Part pictures (m,) that were taken one after the other where one is not like the first of its group."""
+    rows = np.asarray(embeddings(run), np.float32)
+    groups, start = [], 0
+    for place in range(1, len(run) + 1):
+        if place == len(run) or rows[start] @ rows[place] < limits.burst:
+            if place - start > 1:
+                groups.append(run[start:place])
+            start = place
+    return groups
+
+
+def fold(facts: Facts, rows: Floats, limits: Limits) -> list[list[int]]:
+    """Return positions by group, for pictures that come best first; a group comes where its best one does.
+
+    A picture joins the first group whose best one it is like. No file is looked at.
+
+    Args:
+        facts: of the pictures.
+        rows: (n, D) float32 their embeddings.
+        limits: what counts as alike.
+    """
+    leaders: list[int] = []
+    groups: list[list[int]] = []
+    for place in range(len(rows)):
+        others = np.array(leaders, np.int64)
+        found = np.flatnonzero(_joins(facts, rows, others, place, limits)) if leaders else others
+        if len(found):
+            groups[found[0]].append(place)
+        else:
+            leaders.append(place)
+            groups.append([place])
+    return groups
+
+
+def _joins(facts: Facts, rows: Floats, others: Ints, place: int, limits: Limits) -> NDArray[np.bool_]:
+    """Tell of positions (m,) whether the picture at ``place`` is like them."""
+    scores, here = rows[others] @ rows[place], np.full(len(others), place)
+    bytes_ = (facts.content[others] == facts.content[place]) & (facts.content[place] >= 0)
+    picture = (scores >= limits.unseen) & aspects_fit(facts, others, here, limits)
+    timed = (facts.taken[others] != NO_TIME) & (facts.taken[place] != NO_TIME)
+    apart = abs(np.where(timed, facts.taken[others], 0) - np.where(timed, facts.taken[place], 0))
+    burst = timed & (apart <= limits.burst_seconds) & (facts.camera[others] == facts.camera[place])
+    return bytes_ | picture | (burst & (scores >= limits.burst))

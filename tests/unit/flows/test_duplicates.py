@@ -1,0 +1,213 @@
+"""Planted copies of real files: found, told apart by class, nothing else, nothing deleted."""
+
+import json
+import os
+import shutil
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipsearch
+from clipsearch.cli import run
+from clipsearch.errors import InputError
+from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, fold, looks_same, same_bytes
+from clipsearch.flows.facts import NO_TIME, Facts
+
+
+def scene(seed, size=(240, 160)):
+    """Draw a picture of large soft shapes, unlike that of any other seed."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def with_time(taken):
+    exif = Image.Exif()
+    exif[0x0132] = taken.strftime("%Y:%m:%d %H:%M:%S")
+    return exif
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory):
+    """Twelve scenes; of some of them copies of each class; what belongs together."""
+    folder = tmp_path_factory.mktemp("album")
+    for seed in range(12):
+        scene(seed).save(folder / f"scene{seed}.png")
+    shutil.copy(folder / "scene0.png", folder / "copy of scene0.png")
+    scene(1).save(folder / "scene1 saved again.jpg", quality=85)
+    scene(1).resize((120, 80)).save(folder / "scene1 small.jpg", quality=90)
+    scene(2).resize((480, 320)).save(folder / "scene2 large.webp", quality=90)
+    start = datetime(2024, 5, 1, 12, 0, 0)
+    for frame in range(3):
+        pixels = np.asarray(scene(50).crop((frame * 3, 0, 220 + frame * 3, 160))).copy()
+        pixels[:, :60] = (pixels[:, :60] * (1 - 0.15 * frame)).astype(np.uint8)
+        taken = start + timedelta(seconds=2 * frame)
+        Image.fromarray(pixels).save(folder / f"burst{frame}.jpg", quality=92, exif=with_time(taken))
+    later = Image.fromarray(np.asarray(scene(60)))
+    later.save(folder / "seconds later, something else.jpg", exif=with_time(start + timedelta(seconds=6)))
+    with clipsearch.create(folder / "indexes" / "album", model="hashing") as made:
+        made.index(folder, excludes=["indexes"], workers=1)
+    return folder
+
+
+def names(group):
+    return {os.path.basename(file.path) for file in group.files}
+
+
+LOW = Limits(proposed=0.9, burst=0.8)  # the hashing encoder sees colours and little else
+
+
+def found(album, **how):
+    with clipsearch.open(album / "indexes" / "album") as collection:
+        return collection.duplicates(**{"limits": LOW, **how})
+
+
+def test_planted_copies_are_found_by_class_and_nothing_else(album):
+    before = sorted((file.name, file.read_bytes()) for file in album.iterdir() if file.is_file())
+    report = found(album)
+    assert [(str(group.kind), names(group)) for group in report.groups] == [
+        ("same bytes", {"scene0.png", "copy of scene0.png"}),
+        ("same picture", {"scene1.png", "scene1 saved again.jpg", "scene1 small.jpg"}),
+        ("same picture", {"scene2.png", "scene2 large.webp"}),
+        ("burst", {"burst0.jpg", "burst1.jpg", "burst2.jpg"}),
+    ]
+    assert report.superfluous == {Alike.BYTES: 1, Alike.PICTURE: 3, Alike.BURST: 2}
+    assert report.images == 20 and report.read >= 5 and report.unread == 0
+    assert sorted((file.name, file.read_bytes()) for file in album.iterdir() if file.is_file()) == before
+
+
+def test_the_one_to_keep_has_most_pixels_and_comes_first(album):
+    same = [group for group in found(album).groups if group.kind == "same picture"]
+    assert [os.path.basename(group.files[0].path) for group in same] == ["scene1.png", "scene2 large.webp"]
+    assert all(group.files[0].keep and not any(file.keep for file in group.files[1:]) for group in same)
+
+
+def test_without_a_look_no_file_is_opened(album):
+    report = found(album, look=False)
+    assert report.read == report.unread == 0
+    assert {"scene2.png", "scene2 large.webp"} in [names(group) for group in report.groups]
+
+
+def test_a_file_that_changed_or_is_gone_counts_by_its_embedding(album, tmp_path):
+    copy = tmp_path / "album"
+    shutil.copytree(album, copy)
+    scene(99).save(copy / "scene2 large.webp")
+    (copy / "scene1 small.jpg").unlink()
+    report = found(copy)
+    assert report.unread == 2
+    assert {"scene2.png", "scene2 large.webp"} in [names(group) for group in report.groups]
+
+
+def test_a_thorough_look_finds_copies_whose_embeddings_differ(album, monkeypatch):
+    rows = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0].astype(np.float16)
+    monkeypatch.setattr("clipsearch.flows.facts.Pictures.embeddings", lambda _, at: rows[at])
+    assert {group.kind for group in found(album).groups} == {Alike.BYTES}
+    report = found(album, thorough=True)
+    assert [names(group) for group in report.groups if group.kind == "same picture"] == [
+        {"scene1.png", "scene1 saved again.jpg", "scene1 small.jpg"},
+        {"scene2.png", "scene2 large.webp"},
+    ]
+    assert report.read == 19 and report.unread == 0
+
+
+def test_where_leaves_the_others_out(album):
+    groups = found(album, where="name LIKE 'scene1%'").groups
+    assert [names(group) for group in groups] == [{"scene1.png", "scene1 saved again.jpg", "scene1 small.jpg"}]
+
+
+def test_an_empty_collection_has_no_duplicates(tmp_path):
+    with clipsearch.create(tmp_path / "empty", model="hashing") as empty:
+        report = empty.duplicates()
+    assert report.groups == () and report.images == 0
+
+
+@pytest.mark.parametrize("limits", [Limits(proposed=0), Limits(unseen=1.1), Limits(burst_seconds=-1)])
+def test_limits_that_make_no_sense_are_refused(album, limits):
+    with pytest.raises(InputError):
+        found(album, limits=limits)
+
+
+# the rules
+
+
+def facts(n, **given):
+    columns = {
+        "ids": np.arange(n),
+        "content": np.arange(n),
+        "width": np.full(n, 300),
+        "height": np.full(n, 200),
+        "size": np.full(n, 1000),
+        "taken": np.full(n, NO_TIME),
+        "camera": np.full(n, -1),
+    }
+    return Facts(**{**columns, **{name: np.array(values, np.int64) for name, values in given.items()}})
+
+
+def test_bytes_that_nobody_has_seen_are_not_the_same():
+    assert same_bytes(facts(4, content=[-1, -1, -1, 7])) == []
+    assert [group.tolist() for group in same_bytes(facts(5, content=[3, 9, 3, 9, 3]))] == [[0, 2, 4], [1, 3]]
+
+
+def test_the_ratio_of_the_sides_tells_pictures_apart_but_for_rounding():
+    known = facts(5, width=[3000, 1500, 2000, 13, 0], height=[2000, 1000, 3000, 9, 0])
+    one, two = np.zeros(4, np.int64), np.array([1, 2, 3, 4])
+    assert aspects_fit(known, one, two, Limits()).tolist() == [True, False, True, True]
+
+
+def test_flat_pictures_are_the_same_only_in_the_same_colour():
+    grey = np.full((1, 3072), 100.0, np.float32)
+    assert looks_same(grey, grey + 3, Limits()).all() and not looks_same(grey, grey + 60, Limits()).any()
+
+
+def test_a_burst_needs_the_camera_the_time_and_the_likeness():
+    known = facts(7, taken=[10, 12, 14, 14, 40, 42, 44], camera=[1, 1, 1, 2, 1, 1, 1])
+    rows = np.eye(3, dtype=np.float32)[[0, 0, 0, 0, 1, 1, 2]]
+    groups = bursts(known, np.arange(7), lambda at: rows[at], Limits())
+    assert [group.tolist() for group in groups] == [[0, 1, 2], [4, 5]]
+
+
+def test_pictures_that_drift_away_from_the_first_are_no_burst_with_it():
+    angles = np.linspace(0, np.pi / 2, 10)
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    groups = bursts(facts(10, taken=range(10)), np.arange(10), lambda at: rows[at], Limits())
+    assert len(groups) > 1
+    assert all(rows[group[0]] @ rows[other] >= Limits().burst for group in groups for other in group)
+
+
+def test_folding_keeps_the_best_of_each_group_first_and_every_picture_once():
+    rows = np.eye(4, dtype=np.float32)[[0, 1, 0, 2, 1, 3]]
+    assert fold(facts(6), rows, Limits()) == [[0, 2], [1, 4], [3], [5]]
+    assert fold(facts(6, height=[200, 200, 900, 200, 200, 200]), rows, Limits())[0] == [0]
+
+
+# the command
+
+
+def command(album, capsysbinary, *args):
+    code = run(["duplicates", "-i", str(album / "indexes" / "album"), "--near", "0.9", *args])
+    out, err = capsysbinary.readouterr()
+    return code, out, err.decode()
+
+
+def test_the_command_prints_groups_and_says_that_nothing_was_deleted(album, capsysbinary):
+    code, out, err = command(album, capsysbinary)
+    rows = [line.split("\t") for line in out.decode().splitlines()]
+    assert code == 0 and rows[0] == ["group", "class", "keep", "pixels", "size", "score", "path"]
+    assert [row[1] for row in rows[1:]].count("same picture") == 5
+    assert "Nothing was deleted" in err and "besides the ones to keep 1 same bytes, 3 same picture" in err
+
+
+def test_the_command_prints_json(album, capsysbinary):
+    code, out, _ = command(album, capsysbinary, "--json", "--class", "picture")
+    *groups, whole = map(json.loads, out.splitlines())
+    assert code == 0 and whole["schema"] == "clipsearch.duplicates_result/1" and whole["groups"] == 2
+    assert {group["class"] for group in groups} == {"same picture"}
+    assert groups[0]["files"][0]["keep"] and groups[0]["files"][0]["path"].endswith("scene1.png")
+
+
+def test_the_command_prints_only_what_is_not_to_keep(album, capsysbinary):
+    _, out, _ = command(album, capsysbinary, "-0", "--class", "bytes")
+    (path,) = out.split(b"\0")[:-1]
+    assert os.path.basename(path) in (b"scene0.png", b"copy of scene0.png")
