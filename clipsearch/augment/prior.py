@@ -1,7 +1,7 @@
 """Diffusion prior: what pictures could look like, drawn in the space of embeddings (unCLIP, arXiv:2204.06125).
 
-A small network learns to take noise off the embedding of a picture, knowing its caption. With a noise level t in (0, 1),
-a = cos(pi t / 2) and b = sin(pi t / 2) it is shown
+A small network learns to take noise off the embedding of a picture, knowing its caption. With a noise level t between
+0 and 1, a = cos(pi t / 2) and b = sin(pi t / 2) it is shown
 
     z_t = a z + b noise          z: the picture's embedding, centred, mean square 1
 
@@ -10,10 +10,11 @@ step goes to the next lower level with the noise that this z leaves over (DDIM, 
 such draws, always from the same noise, is where a picture for the query would be expected.
 
 The network is two hidden layers, and everything is numpy, so that every installation can fit it and use it. The
-number of steps is bounded: a fit on 5,000 pairs of 512 numbers takes seconds, and ``augment fit`` makes six.
+number of steps is bounded: a fit takes seconds, whatever the number of pairs, and ``augment fit`` makes six.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -97,7 +98,7 @@ class DiffusionPrior:
         """Bring noise (Q, D) to scaled embeddings (Q, D)."""
         ladder = np.linspace(1.0, 0.0, LEVELS + 1, dtype=np.float32)
         z = noisy
-        for level, lower in zip(ladder[:-1], ladder[1:], strict=True):
+        for level, lower in pairwise(ladder):
             levels = np.full(len(noisy), level, np.float32)
             z, _ = _forward(self._network, _inputs(noisy, condition, levels))
             a, b = _shares(level)
@@ -138,7 +139,7 @@ def _new_network(random: np.random.Generator, dim: int) -> Parameters:
     hidden = min(HIDDEN, 2 * dim)
     sizes = (2 * dim + 2 * WAVES, hidden, hidden, dim)
     network: Parameters = {}
-    for layer, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), start=1):
+    for layer, (n, m) in enumerate(pairwise(sizes), start=1):
         # the last layer begins at nothing, so that the first guess is the mean picture
         network[f"w{layer}"] = random.standard_normal((n, m), np.float32) * (np.sqrt(2.0 / n) if layer < 3 else 0.0)
         network[f"b{layer}"] = np.zeros(m, np.float32)
