@@ -19,12 +19,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- transcript: scripts/transcript.py -->", "<!-- end of transcript -->"
-FOUND, ABSENT = "a red balloon", "a plain red background"
+FOUND, ABSENT = "a red balloon", "a close up of a blue swimmer under water"
 VARYING = (
     (re.compile(r"\b\d+(?:\.\d+)? s\b"), "<time> s"),
     (re.compile(r"\(?\d+(?:\.\d+)? images/s\)?"), "<rate>"),
     (re.compile(r"\b[0-9a-f]{20}\.generated\.png"), "<name>.generated.png"),
     (re.compile(r'"when": "[^"]*"'), '"when": "<when>"'),
+    (re.compile(r"^[0-9a-f]{20}\t\d{4}-\d\d-\d\d \d\d:\d\d\t", re.MULTILINE), "<name>\t<when>\t"),
+    (re.compile(r'"sha256": "[0-9a-f]{64}"'), '"sha256": "<digest>"'),
     (re.compile(r'"seconds": [\d.]+'), '"seconds": <time>'),
 )
 SHOWN = ("event", "when", "file", "prompt", "generator", "licence", "seed", "tried", "p_value", "sha256", "signed_by")
