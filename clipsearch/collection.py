@@ -490,7 +490,7 @@ class Collection:
         source = None
         if like is not None:
             source, options = read_source(like, options)
-        signer = None if sign_with is None else read_signer(*map(os.fspath, sign_with))
+        signer = None if sign_with is None else read_signer(os.fspath(sign_with[0]), os.fspath(sign_with[1]))
         wish = Wish(prompt, best_of or chosen.tries, seed, options, source, with_prompt, seconds, signer)
         return draw(self.path, self.encoder, chosen, self._drawer(chosen), wish)
 

@@ -4,8 +4,8 @@
 
 200 drawings with captions (``draw_demo_pictures.py``) are indexed with the model that ships inside; a query that
 matches and one that does not are asked; the second is drawn by the generator, and the picture is put among the
-drawings. With ``--page`` the transcript takes the place of the one in that file, between its two marks; else it is printed. It takes
-about a minute. What differs from run to run stands as <...>.
+drawings. With ``--page`` the transcript takes the place of the one in that file, between its two marks; else it is
+printed. It takes about a minute. What differs from run to run stands as <...>.
 """
 
 import argparse
