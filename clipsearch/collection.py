@@ -196,6 +196,7 @@ class Collection:
         engine: str = "local",
         ray_address: str | None = None,
         ray_workers: int = 0,
+        generated: str = "ignore",
     ) -> "IndexReport":
         """Bring the collection up to date with a source; only what is new or changed is embedded.
 
@@ -215,6 +216,8 @@ class Collection:
             engine: where pictures are decoded and embedded: "local", or "ray" for Ray Data over a cluster.
             ray_address: the cluster, such as "10.0.0.1:6379" or "auto"; None starts Ray on this machine, for this run.
             ray_workers: copies of the model; 0 means one a GPU, or one for every four cores where there is none.
+            generated: what becomes of pictures that a generator made, by their marks or the ledger: "ignore" leaves
+                them out; "mark" indexes them with true in the column ``generated``, and every hit says so.
 
         Raises:
             SourceNotFoundError: there is nothing of that name.
@@ -245,6 +248,7 @@ class Collection:
             wait=wait,
             stdin=stdin,
             progress=progress,
+            generated=generated,
         )
         report = _calibrated(self._store, encoder, report, progress)
         self.refresh()
@@ -453,6 +457,7 @@ class Collection:
         dtype: str = "auto",
         with_prompt: bool = False,
         seconds: float = 300.0,
+        sign_with: tuple[PathLike, PathLike] | None = None,
     ) -> GeneratedImage:
         """Draw a picture and keep it in the collection's folder ``generated/``; it never becomes a hit.
 
@@ -475,16 +480,19 @@ class Collection:
             dtype: numbers to draw in: "auto", "fp32", "bf16" or "fp16".
             with_prompt: write the prompt itself into the file, not only its digest.
             seconds: time that it may take, loading included; then the process is killed.
+            sign_with: PEM files of a certificate chain and its private key, to sign the picture by C2PA.
 
         Raises:
             InputError: the arguments make no sense.
             WeightsNotFoundError: there is no generator of that name, or none at all, on this machine.
+            MissingExtraError: what draws or signs is not installed.
             GenerationError: nothing was drawn; RejectedError: what was drawn does not show the prompt.
         """
         from clipsearch.errors import WeightsNotFoundError
         from clipsearch.flows.fill import Wish, draw, read_source
         from clipsearch.flows.generators import choose_generator
         from clipsearch.generate.base import Options
+        from clipsearch.generate.signing import read_signer
 
         chosen = choose_generator(self.path, model, device, dtype)
         if chosen is None:
@@ -504,7 +512,8 @@ class Collection:
         source = None
         if like is not None:
             source, options = read_source(like, options)
-        wish = Wish(prompt, best_of or chosen.tries, seed, options, source, with_prompt, seconds)
+        signer = None if sign_with is None else read_signer(os.fspath(sign_with[0]), os.fspath(sign_with[1]))
+        wish = Wish(prompt, best_of or chosen.tries, seed, options, source, with_prompt, seconds, signer)
         return draw(self.path, self.encoder, chosen, self._drawer(chosen), wish)
 
     def _drawer(self, chosen: "Chosen") -> "GeneratorService":

@@ -19,6 +19,7 @@ TYPES = {
     "latitude": pa.float64(),
     "longitude": pa.float64(),
     "indexed_at": pa.timestamp("us"),
+    "generated": pa.bool_(),
 }
 COLUMNS = tuple(TYPES)
 

@@ -15,5 +15,6 @@ RUNGS = Registry(
         "hubs": "clipsearch.augment.hubs:Hubs",
         "knn": "clipsearch.augment.knn:NearestCaptions",
         "ridge": "clipsearch.augment.ridge:Ridge",
+        "prior": "clipsearch.augment.prior:DiffusionPrior",
     },
 )

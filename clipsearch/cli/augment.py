@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipsearch.cli import options
+from clipsearch.cli.augment_images import command as images
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def command(ctx: click.Context) -> None:
     clipsearch augment fit
     clipsearch augment show
     clipsearch augment off
+    clipsearch augment images SRC OUT
     """  # noqa: D301
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -71,6 +73,9 @@ def off(console: Console, index: str | None, indexes_dir: str) -> int:
         done = collection.augment_off()
         console.note(f"{collection.name}: {'all rungs are off now' if done else 'no rung was on'}")
     return 0
+
+
+command.add_command(images)
 
 
 def _fitted(collection: "Collection", show: "Callable[[Progress], None] | None") -> "AugmentEvidence":

@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 )
 @click.option("--with-prompt", is_flag=True, help="Write PROMPT itself into the file; else only its digest.")
 @click.option(
+    "--sign-with",
+    metavar="CERT KEY",
+    nargs=2,
+    help="Sign the picture by C2PA: PEM files of a certificate chain and its private key.",
+)
+@click.option(
     "-o",
     "--output",
     metavar="FILE",

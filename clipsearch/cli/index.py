@@ -68,6 +68,12 @@ FINISHED_WITH_SKIPS = 3
     show_default="1000",
     help="Save after so many pictures; an interrupted run loses no more than that.",
 )
+@click.option(
+    "--generated",
+    type=click.Choice(["ignore", "mark"]),
+    show_default="ignore",
+    help="Pictures that a generator made: leave them out, or index them, marked in every view.",
+)
 @click.option("--wait", is_flag=True, help="Wait while another process writes to the collection.")
 @engine_options
 @build_options

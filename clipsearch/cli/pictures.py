@@ -34,13 +34,15 @@ def thumbnails(result: SearchResult) -> list[Thumbnail]:
 
 def _thumbnail(hit: Hit, ref: "ImageRef | str", decoded: "Iterator[object]") -> Thumbnail:
     title, name = f"{hit.rank}  {hit.score:.3f}", os.path.basename(hit.path)
+    badge = BADGE if hit.metadata.get("generated") else ""
     if isinstance(ref, str):
-        return Thumbnail(title, name, reason=ref)
+        return Thumbnail(title, name, reason=ref, badge=badge)
     answer = next(decoded)
     if isinstance(answer, Decoded):
-        return Thumbnail(title, name, _unpadded(answer))
+        return Thumbnail(title, name, _unpadded(answer), badge=badge)
     skip: Skip = answer  # pyright: ignore[reportAssignmentType]
-    return Thumbnail(title, name, reason=f"{str(skip.reason).replace('_', ' ')}: {skip.detail}".rstrip(": "))
+    reason = f"{str(skip.reason).replace('_', ' ')}: {skip.detail}".rstrip(": ")
+    return Thumbnail(title, name, reason=reason, badge=badge)
 
 
 def generated_thumbnail(image: GeneratedImage) -> Thumbnail:

@@ -13,6 +13,9 @@ CONDITIONS = frozenset(
 )
 """Functions that answer true or false."""
 
+BOOLEAN_COLUMNS = frozenset({"generated"})
+"""Columns that are conditions as they stand."""
+
 _TIME = {"year", "month", "day", "hour", "minute", "dayofweek", "isodow", "dayofyear", "week", "quarter"}
 _TIME |= {"date_part", "date_trunc", "today", "to_years", "to_months", "to_weeks", "to_days", "to_hours", "to_minutes"}
 _TEXT = {"lower", "upper", "length", "trim", "concat", "substring"}

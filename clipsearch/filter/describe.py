@@ -5,7 +5,7 @@ from typing import Any
 
 from clipsearch.filter.connection import locked_down, seal
 
-_TYPES = {"BIGINT": "integer", "DOUBLE": "number", "VARCHAR": "text", "TIMESTAMP": "time"}
+_TYPES = {"BIGINT": "integer", "DOUBLE": "number", "VARCHAR": "text", "TIMESTAMP": "time", "BOOLEAN": "boolean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class ColumnInfo:
 
     Attributes:
         name: as a filter names it.
-        type: "integer", "number", "text" or "time".
+        type: "integer", "number", "text", "time" or "boolean".
         rows: rows that have a value; ``total``: rows there are.
         example: a value, or None where no row has one.
     """

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.filter.allowed import CONDITIONS, FILTER_FUNCTIONS, FILTER_HELP, FILTER_TYPES, NOW
+from clipsearch.filter.allowed import BOOLEAN_COLUMNS, CONDITIONS, FILTER_FUNCTIONS, FILTER_HELP, FILTER_TYPES, NOW
 from clipsearch.filter.tree import Node, Refusal, Source, leftmost, location, parse, unplaced
 
 if TYPE_CHECKING:
@@ -230,6 +230,8 @@ def _answers(node: Node) -> bool:
         return node["literal"]["kind"] in ("BOOLEAN", "NULL_LITERAL")
     if kind == "CAST":
         return str(node["type_expr"]["type_name"]).upper() in ("BOOLEAN", "BOOL")
+    if kind == "COLUMN_REF":
+        return ".".join(node["column_names"]).lower() in BOOLEAN_COLUMNS
     if kind == "FUNCTION":
         return str(node["function_name"]).lower() in CONDITIONS
     return kind in ("COMPARISON", "BETWEEN") or node["type"] in _CONDITION_OPERATORS

@@ -32,6 +32,7 @@ from clipsearch.generate.hardware import library_version
 from clipsearch.generate.ledger import look_field
 from clipsearch.generate.provenance import Origin, encode_png, look, seen
 from clipsearch.generate.service import GeneratorService
+from clipsearch.generate.signing import PictureSigner
 from clipsearch.generate.weights import weights_digest
 from clipsearch.match.bank import STOP_WORDS, bank_queries, kind_of
 from clipsearch.types import Floats, GeneratedImage, Pixels, SearchResult, Verdict
@@ -73,6 +74,7 @@ class Wish:
         source: (height, width, 3) uint8 to start from, or None.
         with_prompt: write the prompt itself into the file, not only its digest.
         seconds: time that it may take, loading and waiting included.
+        signer: signs the picture by C2PA; None leaves it unsigned.
     """
 
     prompt: str
@@ -82,6 +84,7 @@ class Wish:
     source: Pixels | None = None
     with_prompt: bool = False
     seconds: float = SECONDS
+    signer: PictureSigner | None = None
 
 
 def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService, wish: Wish) -> GeneratedImage:
@@ -99,9 +102,14 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         GenerationError: nothing was drawn; RejectedError: what was drawn does not show it.
     """
     check_request(wish.prompt, wish.n, wish.seed, wish.options)
+    if wish.signer is not None:
+        wish.signer.check()  # now, not after minutes of drawing
     folder = GeneratedFolder(place)
     identity = _identity(chosen, encoder, folder)
-    key = cache_key(wish.prompt, wish.n, wish.seed, wish.options, {**identity, "with_prompt": wish.with_prompt})
+    written: dict[str, Any] = {"with_prompt": wish.with_prompt}
+    if wish.signer is not None:
+        written["signed_by"] = wish.signer.digest
+    key = cache_key(wish.prompt, wish.n, wish.seed, wish.options, {**identity, **written})
     found = folder.find(key)
     if found is not None:
         return _again(folder, *found)
@@ -122,6 +130,8 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         wish.options.source,
     )
     data = encode_png(drawn.pixels[choice.picked], origin, wish.with_prompt)
+    if wish.signer is not None and not choice.rejected:
+        data = wish.signer.sign(data, origin)  # last of all: whatever is written later breaks the signature
     row = {
         **_row(key, wish, chosen, identity, choice, drawn.done),
         "seed": seed,
@@ -241,6 +251,7 @@ def _row(
         "p_value": choice.p_value,
         "rejected": choice.rejected,
         "fallbacks": list(done),
+        "signed_by": None if wish.signer is None else wish.signer.digest,
     }
 
 

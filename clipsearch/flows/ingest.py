@@ -33,7 +33,7 @@ from clipsearch.flows.plan import Plan, make_plan, place_of
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
 from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file
-from clipsearch.flows.shield import Shield, make_shield
+from clipsearch.flows.shield import Shield, check_mode, make_shield
 from clipsearch.scan import Holder, Source, open_source
 from clipsearch.store import Store, Writer, update_packs
 from clipsearch.types import Skip, SkipReason
@@ -76,6 +76,7 @@ def ingest(
     wait: bool = False,
     stdin: BinaryIO | None = None,
     progress: Callable[[Progress], None] | None = None,
+    generated: str = "ignore",
 ) -> IndexReport:
     """Index a source into a collection; only what is new or changed is embedded.
 
@@ -95,6 +96,7 @@ def ingest(
         wait: wait for another writer instead of raising LockedError.
         stdin: byte stream of paths for the source "-".
         progress: called now and then with how far the run is.
+        generated: what becomes of pictures that a generator made: "ignore" leaves them out, "mark" indexes them.
 
     Raises:
         SourceNotFoundError: there is nothing of that name.
@@ -102,6 +104,7 @@ def ingest(
     """
     start = time.monotonic()
     _check_settings(batch_size, workers, commit_rows)
+    check_mode(generated)
     if captions is not None:
         check_captions(captions)  # now, not after hours of work
     tell = progress or (lambda _: None)
@@ -114,7 +117,7 @@ def ingest(
         run.skips.extend(plan.skips)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
-            shield = make_shield(store.path)
+            shield = make_shield(store.path, generated)
             work = Work(
                 plan.to_decode, pool, batch_size, run.is_known, run.timed, looks=shield.wants_looks, holder=run.holder
             )
@@ -180,15 +183,17 @@ def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Pro
                 done += 1
                 if isinstance(result, Skip):
                     skip_file(run, plan, result)
-                elif shield.stops(result):
+                    continue
+                is_generated = shield.recognises(result)
+                if is_generated and shield.mode == "ignore":
                     leave_out(run, plan, result.ref)
                 else:
-                    _add_embedded(run, plan, result)
+                    _add_embedded(run, plan, result, is_generated)
             commit_if_due(run)
             tell(Progress("embed", done, total, len(run.skips)))
 
 
-def _add_embedded(run: Run, plan: Plan, image: Embedded) -> None:
+def _add_embedded(run: Run, plan: Plan, image: Embedded, is_generated: bool) -> None:
     """Add the row of a picture; copies of a picture share the embedding of the first."""
     key = image.content_hash
     is_first = image.embedding is not None and not run.is_known(key) and bool(np.isfinite(image.embedding).all())
@@ -205,6 +210,7 @@ def _add_embedded(run: Run, plan: Plan, image: Embedded) -> None:
         )
         return
     metadata = {name: getattr(image.metadata, name) for name in image.metadata.__slots__}
+    metadata["generated"] = is_generated
     row = image_row(run, image.ref, key, metadata, embedding)
     replaced = plan.replaced.pop(place_of(image.ref.root, image.ref.path, image.ref.member), None)
     run.pending.append((row, () if replaced is None else (replaced.id,)))

@@ -32,7 +32,10 @@ from clipsearch.types import Floats, Hit, Ints, Pixels, Reordering, SearchResult
 __all__ = ["KINDS", "LazyHits", "Query", "Term", "Weighted", "answer", "build_queries", "embed"]
 
 KINDS = {"image": "images", "text": "texts"}  # target of a search → rows of the collection
-METADATA = ("width", "height", "format", "size", "taken", "camera", "lens", "latitude", "longitude")
+METADATA = (
+    *("width", "height", "format", "size", "taken", "camera", "lens", "latitude", "longitude"),
+    "generated",  # True for what a generator made; a photo has no such entry
+)
 IMAGE_BATCH = 32
 CANCELLED = 1e-4  # a sum this short, of parts of norm 1, is rounding error and points nowhere
 

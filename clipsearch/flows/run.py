@@ -85,7 +85,7 @@ def leave_out(run: Run, plan: Plan, ref: ImageRef) -> None:
 
 
 def image_row(run: Run, ref: ImageRef, content_hash: bytes, metadata: Mapping[str, Any], embedding: Any) -> ImageRow:
-    """Make the row of a picture; ``metadata`` holds the fields of ``ImageMetadata``."""
+    """Make the row of a picture; ``metadata`` holds the columns of that name, ``generated`` as the shield decided."""
     return ImageRow(
         id=run.writer.new_ids(1)[0],
         root=run.root_id,
@@ -104,6 +104,7 @@ def image_row(run: Run, ref: ImageRef, content_hash: bytes, metadata: Mapping[st
         latitude=metadata.get("latitude"),
         longitude=metadata.get("longitude"),
         embedding=embedding,
+        generated=True if metadata.get("generated") else None,
     )
 
 

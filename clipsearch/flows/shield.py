@@ -1,23 +1,31 @@
-"""Keep generated pictures out of a collection of photographs.
+"""Keep generated pictures from passing for photographs.
 
 A picture is recognised by what its file says of itself (``ImageMetadata.generated``), by the digest of its bytes in the
-collection's ledger, or by looking like a picture of the ledger, saved again or resized. It is left out and counted as
-ignored, never as a failure; a note says how many there were.
+collection's ledger, or by looking like a picture of the ledger, saved again or resized. Then
+
+    ignore   it is left out and counted as ignored, never as a failure
+    mark     it is indexed, with true in the column ``generated``, and every view says so
+
+and a note says how many there were.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 
+from clipsearch.errors import InputError
 from clipsearch.flows.engines.base import Embedded
 from clipsearch.generate.cache import GeneratedFolder
 from clipsearch.generate.ledger import Marks
 
+MODES = ("ignore", "mark")
+
 
 @dataclass
 class Shield:
-    """Recognises generated pictures; ``found`` counts them by how."""
+    """Recognises generated pictures; ``mode`` says what becomes of them, ``found`` counts them by how."""
 
     marks: Marks = field(default_factory=Marks)
+    mode: str = "ignore"
     found: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -25,7 +33,7 @@ class Shield:
         """Whether it must see thumbnails: there is a picture in the ledger that others may look like."""
         return bool(self.marks.looks)
 
-    def stops(self, image: Embedded) -> bool:
+    def recognises(self, image: Embedded) -> bool:
         """Tell whether a picture is generated, and count it if so."""
         how = self._how(image)
         if how is not None:
@@ -33,12 +41,13 @@ class Shield:
         return how is not None
 
     def notes(self) -> list[str]:
-        """Return one sentence on what was left out; none where nothing was."""
+        """Return one sentence on what was recognised; none where nothing was."""
         if not self.found:
             return []
         total = sum(self.found.values())
         ways = ", ".join(f"{n:,} {how}" for how, n in self.found.most_common())
-        return [f"{total:,} generated picture{'' if total == 1 else 's'} left out, not counted as photos: {ways}."]
+        done = "left out, not counted as photos" if self.mode == "ignore" else "indexed and marked as generated"
+        return [f"{total:,} generated picture{'' if total == 1 else 's'} {done}: {ways}."]
 
     def _how(self, image: Embedded) -> str | None:
         if self.marks.has_digest(image.content_hash):
@@ -50,6 +59,16 @@ class Shield:
         return None
 
 
-def make_shield(collection: str) -> Shield:
+def make_shield(collection: str, mode: str = "ignore") -> Shield:
     """Return the shield of the collection in a folder."""
-    return Shield(GeneratedFolder(collection).ledger.marks())
+    return Shield(GeneratedFolder(collection).ledger.marks(), mode)
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a mode that there is not.
+
+    Raises:
+        InputError: it is none of ``MODES``.
+    """
+    if mode not in MODES:
+        raise InputError(f"Generated pictures cannot be taken by the mode {mode!r}. Known: {', '.join(MODES)}.")

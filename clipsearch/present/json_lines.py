@@ -13,7 +13,7 @@ from typing import Any
 
 from clipsearch.types import Hit, SearchResult, Skip, display_path
 
-FIELDS = ("width", "height", "format", "taken", "camera", "lens", "latitude", "longitude")
+FIELDS = ("width", "height", "format", "taken", "camera", "lens", "latitude", "longitude", "generated")
 
 
 def dump(value: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from clipsearch.present.generated import BADGE
 from clipsearch.present.paths import nearest
 from clipsearch.present.text import cell_width, cut, pad, printable, shorten_path, wrap
 from clipsearch.types import Hit, SearchResult, Verdict
@@ -108,6 +109,7 @@ def _paint(text: str, style: str, colour: bool) -> str:
     return f"\x1b[{style}m{text}\x1b[0m" if colour and style and text.strip() else text
 
 
+_BADGED = Column("", style="31")
 _HIT = (Column("rank", right=True), Column("score", right=True, style="36"))
 _FOLDED = Column("alike", right=True, style="2")
 _IMAGE_COLUMNS = (*_HIT, Column("path", fit=shortened))
@@ -118,19 +120,30 @@ def hits_table(result: SearchResult, folder: str, width: int = 80, colour: bool 
     """Yield an answer as a table for a terminal of ``width`` cells; paths are relative to ``folder`` where shorter."""
     if result.target == "text":
         rows = [[rank(hit, result), score(hit), hit.text or "", os.path.basename(hit.path)] for hit in result]
-        return render(_TEXT_COLUMNS, rows, width, colour)
+        return render(*_badged(_TEXT_COLUMNS, rows, result), width, colour)
     rows = [[rank(hit, result), score(hit), nearest(hit.path, folder)] for hit in result]
+    columns = _IMAGE_COLUMNS
     if any(result.folded):
-        rows = [
-            [*row[:2], f"+{len(others)}" if others else "", row[2]]
-            for row, others in zip(rows, result.folded, strict=True)
-        ]
-        return render((*_HIT, _FOLDED, _IMAGE_COLUMNS[2]), rows, width, colour)
-    return render(_IMAGE_COLUMNS, rows, width, colour)
+        columns = (*_HIT, _FOLDED, _IMAGE_COLUMNS[2])
+        alike = [f"+{len(others)}" if others else "" for others in result.folded]
+        rows = [[*row[:2], n, row[2]] for row, n in zip(rows, alike, strict=True)]
+    return render(*_badged(columns, rows, result), width, colour)
+
+
+def _badged(
+    columns: Sequence[Column], rows: list[list[str]], result: SearchResult
+) -> tuple[Sequence[Column], list[list[str]]]:
+    """Add a column that says which pictures a generator made, where there is one."""
+    badges = [BADGE if hit.metadata.get("generated") else "" for hit in result]
+    if not any(badges):
+        return columns, rows
+    return (*columns[:2], _BADGED, *columns[2:]), [[*r[:2], b, *r[2:]] for r, b in zip(rows, badges, strict=True)]
 
 
 def hits_plain(result: SearchResult, folder: str) -> Iterator[bytes]:
     """Yield an answer as lines for a pipe: rank, score and path, or rank, score, caption and path, between tabs.
+
+    A picture that a generator made has one field more, which says so.
 
     Nothing is shortened. Tabs, line ends and other control characters of a name are spelt out so that a row stays a
     row; bytes that are not UTF-8 go through as they are.
@@ -138,7 +151,8 @@ def hits_plain(result: SearchResult, folder: str) -> Iterator[bytes]:
     for hit in result:
         path = _plain_path(nearest(hit.path, folder))
         middle = [] if hit.text is None else [printable(hit.text).encode()]
-        yield b"\t".join([rank(hit, result).encode(), score(hit).encode(), *middle, path])
+        badge = [BADGE.encode()] if hit.metadata.get("generated") else []
+        yield b"\t".join([rank(hit, result).encode(), score(hit).encode(), *middle, path, *badge])
 
 
 def _plain_path(path: str) -> bytes:

@@ -64,6 +64,7 @@ EVERYTHING = {
     "lens": pa.string(),
     "latitude": pa.float64(),
     "longitude": pa.float64(),
+    "generated": pa.bool_(),
     "indexed_at": pa.timestamp("us", tz="UTC"),
     "sha256": pa.string(),
 }
@@ -96,6 +97,7 @@ def read_everything(path: str, known_roots: Mapping[int, bytes]) -> pa.Table:
         else pa.nulls(len(table), type_)
         for name, type_ in EVERYTHING.items()
     }
+    found["generated"] = _compute.fill_null(found["generated"], False)
     return pa.table(found)
 
 
@@ -188,7 +190,7 @@ def numbers(column: pa.ChunkedArray) -> Ints:
 
 _TYPES: dict[str, pa.DataType] = {name: pa.int64() for name in ("id", "image_id", "size", "width", "height")}
 _TYPES |= {"taken": pa.timestamp("us"), "indexed_at": pa.timestamp("us")}
-_TYPES |= {"latitude": pa.float64(), "longitude": pa.float64()}
+_TYPES |= {"latitude": pa.float64(), "longitude": pa.float64(), "generated": pa.bool_()}
 _REPEATED = pa.dictionary(pa.int32(), pa.string())
 _TYPES |= dict.fromkeys(("format", "camera", "lens", "folder"), _REPEATED)
 
@@ -211,8 +213,11 @@ def _read(path: str, columns: Sequence[str]) -> pa.Table:
 def _column(table: pa.Table, name: str) -> Any:  # Any: an Arrow column
     stored = _READ.get(name, (name,))[0]
     if stored not in table.column_names:
-        return pa.chunked_array([pa.nulls(len(table), pa.string() if _type(name) == _REPEATED else _type(name))])
+        nulls = pa.nulls(len(table), pa.string() if _type(name) == _REPEATED else _type(name))
+        return pa.chunked_array([_compute.fill_null(nulls, False) if name == "generated" else nulls])
     column = table.column(stored)
+    if name == "generated":  # nothing is kept of a photo; as NULL it would pass neither "generated" nor "NOT generated"
+        return _compute.fill_null(column, False)
     if pa.types.is_floating(column.type):
         null = pa.nulls(1, column.type)[0]  # None in its place would make Arrow import pandas
         column = _compute.if_else(_compute.is_nan(column), null, column)

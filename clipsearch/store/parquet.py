@@ -22,6 +22,7 @@ _TYPES: dict[str, pa.DataType] = {
     "int64": pa.int64(),
     "int32": pa.int32(),
     "float64": pa.float64(),
+    "bool": pa.bool_(),
     "bytes": pa.binary(),
     "hash": pa.binary(32),
     "text": pa.string(),

@@ -35,6 +35,7 @@ class ImageRow:
         latitude: degrees north, or None.
         longitude: degrees east, or None.
         embedding: (D,) finite.
+        generated: True for a picture that a generator made, else None.
     """
 
     id: int
@@ -54,6 +55,7 @@ class ImageRow:
     latitude: float | None
     longitude: float | None
     embedding: Embedding
+    generated: bool | None = None
 
 
 @dataclass(slots=True, eq=False)

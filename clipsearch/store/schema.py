@@ -36,6 +36,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "lens": "text",
         "latitude": "float64",
         "longitude": "float64",
+        "generated": "bool",
     },
     "texts": {
         "id": "int64",
@@ -49,7 +50,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 VISIBLE: dict[str, tuple[str, ...]] = {
     "images": (
         *("id", "path", "folder", "name", "size", "width", "height", "format"),
-        *("taken", "camera", "lens", "latitude", "longitude", "indexed_at"),
+        *("taken", "camera", "lens", "latitude", "longitude", "indexed_at", "generated"),
     ),
     "texts": ("id", "image_id", "text", "source", "indexed_at"),
 }

@@ -34,6 +34,7 @@ IMAGES = st.fixed_dictionaries(
         "lens": st.none() | TEXTS,
         "latitude": st.none() | st.floats(),
         "longitude": st.none() | st.floats(),
+        "generated": st.none() | st.just(True),
         "embedding": VECTORS,
     }
 )

@@ -21,6 +21,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "text"),
     "content_hash": ("sha256",),
     **{name: (name,) for name in ("width", "height", "format", "taken", "camera", "lens", "latitude", "longitude")},
+    "generated": ("generated",),
 }
 """Column of the collection → its names in the tables of others, the first that is there."""
 
@@ -182,4 +183,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("latitude", "longitude"), _number),
     "taken": _moment,
     "content_hash": _hash,
+    "generated": lambda value: True if value is True else None,
 }

@@ -28,10 +28,16 @@ _MORE = {
     **dict.fromkeys(("width", "height"), pa.int32()),
     **dict.fromkeys(("format", "taken", "camera", "lens"), pa.string()),
     **dict.fromkeys(("latitude", "longitude"), pa.float64()),
+    "generated": pa.bool_(),
     "sha256": pa.string(),
 }
 _GROUP = 65_536
-_PANDAS = {"string": ("unicode", "object"), "int32": ("int32", "int32"), "double": ("float64", "float64")}
+_PANDAS = {
+    "string": ("unicode", "object"),
+    "int32": ("int32", "int32"),
+    "double": ("float64", "float64"),
+    "bool": ("bool", "bool"),
+}
 
 
 def write(rows: Rows, place: str, options: Options) -> tuple[str, ...]:

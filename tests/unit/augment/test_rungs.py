@@ -95,3 +95,45 @@ def test_ridge_finds_a_linear_map_that_is_there():
     ridge = RUNGS.load("ridge").fit(Pairs(texts, (texts @ turn).astype(np.float32), np.arange(5_000)))
     other = unit(rng.standard_normal((20, DIM)))
     assert np.einsum("qd,qd->q", ridge.prior(other), other @ turn).min() > 0.99
+
+
+def test_the_slopes_of_the_prior_are_those_of_its_loss():
+    """Against finite differences, in float64."""
+    from clipsearch.augment.prior import WAVES, _new_network, loss_and_slopes
+
+    rng = np.random.default_rng(3)
+    network = {name: x.astype(np.float64) for name, x in _new_network(rng, 6).items()}
+    network["w3"] = rng.standard_normal(network["w3"].shape)
+    x, z = rng.standard_normal((5, 12 + 2 * WAVES)), rng.standard_normal((5, 6))
+    _, slopes = loss_and_slopes(network, x, z)
+    for name, weights in network.items():
+        at = tuple(rng.integers(0, n) for n in weights.shape)
+        before, step = weights[at], 1e-5
+        losses = []
+        for moved in (before + step, before - step):
+            weights[at] = moved
+            losses.append(loss_and_slopes(network, x, z)[0])
+        weights[at] = before
+        np.testing.assert_allclose((losses[0] - losses[1]) / (2 * step), slopes[name][at], rtol=1e-5, atol=1e-9)
+
+
+def test_a_prior_draws_nearer_to_the_pictures_than_the_captions_are():
+    """Where pictures lie somewhere else than captions, though a caption says where."""
+    rng = np.random.default_rng(4)
+    texts = unit(rng.standard_normal((3_000, DIM)))
+    turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
+    images = unit(texts @ turn + 0.05 * rng.standard_normal((3_000, DIM)))
+    prior = RUNGS.load("prior").fit(Pairs(texts[:2_800], images[:2_800], np.arange(2_800)))
+    asked, wanted = texts[2_800:], images[2_800:]
+    own = np.einsum("qd,qd->q", prior.prior(asked), wanted).mean()
+    assert own > 0.6 > np.einsum("qd,qd->q", asked, wanted).mean() + 0.4
+    before = [((asked @ wanted.T)[n] >= (asked[n] @ wanted[n])).sum() for n in range(200)]
+    after = [((prior.prior(asked) @ wanted.T)[n] >= (prior.prior(asked)[n] @ wanted[n])).sum() for n in range(200)]
+    assert np.median(after) <= 3 < np.median(before)
+
+
+def test_a_prior_of_other_embeddings_is_refused():
+    arrays = dict(RUNGS.load("prior").fit(make_pairs()).arrays())
+    arrays["image_mean"] = arrays["image_mean"][:-1]
+    with pytest.raises(ValueError, match="fit its embeddings"):
+        RUNGS.load("prior").load(arrays)

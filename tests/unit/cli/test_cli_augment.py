@@ -39,7 +39,7 @@ def test_fit_prints_a_row_a_rung_and_show_the_same(home, capsys):
     captured = capsys.readouterr()
     rows = [line.split("\t") for line in captured.out.splitlines()]
     assert rows[0] == ["rung", "on", "weight", "R@10", "R@1", "MRR", "alone"]
-    assert [row[0] for row in rows[1:]] == ["hubs", "knn", "ridge"]
+    assert [row[0] for row in rows[1:]] == ["hubs", "knn", "ridge", "prior"]
     assert "120 held-back captions" in captured.err
     assert run(["augment", "show", "--indexes-dir", str(home)]) == 0
     assert capsys.readouterr().out == captured.out

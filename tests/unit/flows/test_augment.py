@@ -10,6 +10,7 @@ from planted import DIM, PLACES, PlantedEncoder, add, noise, planted, text_of, u
 
 from clipsearch.augment.base import Pairs
 from clipsearch.augment.knn import NearestCaptions
+from clipsearch.augment.prior import DiffusionPrior
 from clipsearch.augment.ridge import Ridge
 from clipsearch.errors import InputError
 from clipsearch.flows import augment_trial
@@ -84,6 +85,17 @@ def test_a_rung_that_hurts_stays_off_and_searches_stay_as_they_are(tmp_path, mon
     assert "knn" not in load_kept(collection.path).rungs
     for result in collection.search(asked()):
         assert all("knn" not in why.terms for why in result.reordered)
+
+
+def test_a_diffusion_prior_is_on_where_it_helps_and_off_where_it_hurts(tmp_path, monkeypatch):
+    monkeypatch.setattr(DiffusionPrior, "weights", (1.0,))  # no small weight to make it harmless
+    for name, encoder, helps in (("turned", Turned(), True), ("contrary", Contrary(), False)):
+        collection, _ = planted(tmp_path / name, encoder, concepts=HERE, copies=COPIES)
+        evidence = fit(collection._current().snapshot, names=["prior"])
+        (prior,) = evidence.trial.rungs
+        assert (prior.alone.low > 0) if helps else (prior.alone.high < 0), "or the test shows nothing"
+        assert prior.on == helps and ("prior" in load_kept(collection.path).rungs) == helps
+        assert bool(collection.search(asked()[0]).reordered) == helps
 
 
 def test_nothing_held_back_is_fitted_on_or_chosen_by(monkeypatch):

@@ -1,5 +1,6 @@
 """Generated pictures do not come back as photographs."""
 
+import json
 import shutil
 
 import pytest
@@ -85,3 +86,66 @@ def test_the_generated_folder_inside_the_source_is_never_walked(tmp_path, monkey
         made.generate("a red rocket", model="gradient")
         report = made.index(folder)
         assert (report.scanned, report.images_total) == (1, 1)
+
+
+def test_marked_it_is_a_hit_that_says_so_everywhere(drawn, tmp_path, capsys):
+    from clipsearch.cli import run
+    from clipsearch.present.contact_sheet import is_contact_sheet
+    from clipsearch.present.table import hits_plain, hits_table
+
+    folder, collection, image = drawn
+    shutil.copy(image.path, folder / "drawn.png")
+    report = collection.index(folder, generated="mark")
+    assert (report.ignored, report.embedded, report.images_total, report.skips) == (0, 1, 3, ())
+    assert any("1 generated picture indexed and marked as generated" in note for note in report.notes)
+    result = collection.search("red", k=50)
+    marked = [hit.path.rsplit("/", 1)[-1] for hit in result if hit.metadata.get("generated")]
+    assert marked == ["drawn.png"]
+    badged = [line for line in hits_table(result, "/") if "GENERATED" in line]
+    assert len(badged) == 1 and "drawn.png" in badged[0]
+    assert [line.split(b"\t")[3:] for line in hits_plain(result, "/") if b"drawn.png" in line] == [[b"GENERATED"]]
+    home, sheet = str(tmp_path / "indexes"), tmp_path / "sheet.png"
+    run(["search", "red", "--all", "--json", "--indexes-dir", home, "--contact-sheet", str(sheet)])
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:-1]
+    assert [hit["path"].endswith("drawn.png") for hit in hits] == [hit.get("generated", False) for hit in hits]
+    with Image.open(sheet) as page:
+        assert is_contact_sheet(str(sheet)) and (176, 0, 32) in {colour for _, colour in page.getcolors(1 << 24)}
+
+
+def test_marked_pictures_can_be_filtered_for_and_are_marked_in_exports(drawn, tmp_path):
+    folder, collection, image = drawn
+    shutil.copy(image.path, folder / "drawn.png")
+    collection.index(folder, generated="mark")
+    names = {
+        where: {hit.path.rsplit("/", 1)[-1] for hit in collection.search("red", k=50, where=where)}
+        for where in ("generated", "NOT generated", "generated = true", "width > 0")
+    }
+    assert names["generated"] == names["generated = true"] == {"drawn.png"}
+    assert names["NOT generated"] == {"a.png", "b.png"} and len(names["width > 0"]) == 3
+    assert {column.name: column.type for column in collection.columns()}["generated"] == "boolean"
+    collection.export("parquet", tmp_path / "out.parquet")
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert {row["path"].rsplit("/", 1)[-1]: row["generated"] for row in rows} == {
+        "a.png": False, "b.png": False, "drawn.png": True
+    }  # fmt: skip
+
+
+def test_a_marked_picture_stays_marked_when_it_is_renamed_and_copied(drawn):
+    folder, collection, image = drawn
+    shutil.copy(image.path, folder / "drawn.png")
+    collection.index(folder, generated="mark")
+    (folder / "drawn.png").rename(folder / "holiday.png")
+    shutil.copy(folder / "holiday.png", folder / "copy.png")
+    assert collection.index(folder).reused == 2
+    marked = {hit.path.rsplit("/", 1)[-1] for hit in collection.search("red", k=50) if hit.metadata.get("generated")}
+    assert marked == {"holiday.png", "copy.png"}
+
+
+def test_another_mode_is_refused_with_those_that_there_are(drawn):
+    from clipsearch.errors import InputError
+
+    folder, collection, _ = drawn
+    with pytest.raises(InputError, match="ignore, mark"):
+        collection.index(folder, generated="hide")

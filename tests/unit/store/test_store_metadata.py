@@ -26,7 +26,7 @@ def test_a_row_reads_as_a_person_knows_it(tmp_path):
         "id": row["id"], "path": f"folder/{row['id']}.jpg", "folder": "folder", "name": f"{row['id']}.jpg",
         "size": 1000 + row["id"], "width": 640, "height": 480, "format": "jpeg",
         "taken": datetime(2024, 5, 17, 12, 30, 1, 250_000), "camera": "FUJIFILM X100V", "lens": None,
-        "latitude": 47.3769, "longitude": -8.5417,
+        "latitude": 47.3769, "longitude": -8.5417, "generated": False,
     }  # fmt: skip
 
 
