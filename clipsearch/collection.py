@@ -180,6 +180,7 @@ class Collection:
         captions: PathLike | None = None,
         column: str | None = None,
         excludes: Sequence[str] = (),
+        retry_skipped: bool = False,
         batch_size: int = 32,
         workers: int = 0,
         commit_rows: int = 1000,
@@ -198,7 +199,8 @@ class Collection:
                 on ``stdin``.
             captions: CSV with the columns image and caption.
             column: the column of paths or pictures, where the source is a table.
-            excludes: glob patterns of names to leave out.
+            excludes: glob patterns of names to leave out; what is indexed already of them is taken out.
+            retry_skipped: decode files again that could not be decoded before and have not changed.
             batch_size: images per forward pass.
             workers: decode processes; 0 means one a core. Under the engine "ray": of each worker.
             commit_rows: rows after which work is committed.
@@ -232,6 +234,7 @@ class Collection:
             captions=captions,
             column=column,
             excludes=excludes,
+            retry_skipped=retry_skipped,
             batch_size=batch_size,
             workers=workers,
             commit_rows=commit_rows,

@@ -38,6 +38,7 @@ FINISHED_WITH_SKIPS = 3
     help="CSV with the columns image and caption: index these texts too.",
 )
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
+@click.option("--retry-skipped", is_flag=True, help="Decode broken files again that have not changed since.")
 @click.option("--column", metavar="NAME", help="The column of paths, pictures or embeddings, where SOURCE is a table.")
 @click.option(
     "--embeddings",

@@ -29,10 +29,12 @@ from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.captions import CaptionCounts, check_captions, ingest_captions
 from clipsearch.flows.engines.base import Embedded, Engine, Work
 from clipsearch.flows.engines.local import LocalEngine
-from clipsearch.flows.plan import Plan, make_plan, place_of
+from clipsearch.flows.left_out import in_order
+from clipsearch.flows.places import place_of
+from clipsearch.flows.plan import Plan, make_plan
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
-from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file
+from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file, skip_unopened
 from clipsearch.flows.shield import Shield, make_shield
 from clipsearch.scan import Holder, Source, open_source
 from clipsearch.store import Store, Writer, update_packs
@@ -69,6 +71,7 @@ def ingest(
     captions: str | os.PathLike[str] | None = None,
     column: str | None = None,
     excludes: Sequence[str] = (),
+    retry_skipped: bool = False,
     batch_size: int = 32,
     workers: int = 0,
     commit_rows: int = 1000,
@@ -87,7 +90,8 @@ def ingest(
         engine: where pictures are decoded and embedded; None means here, with ``encoder``.
         captions: CSV with the columns image and caption.
         column: the column of paths or pictures, where the source is a table.
-        excludes: glob patterns of names to leave out.
+        excludes: glob patterns of names to leave out; what is indexed already of them goes.
+        retry_skipped: decode files again that could not be decoded before and have not changed.
         batch_size: images per forward pass.
         workers: decode processes on this machine; 0 means one a core.
         commit_rows: rows after which work is committed.
@@ -110,8 +114,8 @@ def ingest(
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
         run.holder = opened if isinstance(opened, Holder) else None
         with run.timed("scan"):
-            plan = make_plan(opened, store, tell)
-        run.skips.extend(plan.skips)
+            plan = make_plan(opened, store, tell, retry_skipped=retry_skipped)
+        skip_unopened(run, plan)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
             shield = make_shield(store.path)
@@ -173,13 +177,14 @@ def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Pro
     if not work.refs:
         return
     total, done = len(work.refs), 0
+    refs = iter(work.refs)  # an engine answers in their order
     # The inner guard: on an interrupt the commit comes first, and only then the end of an engine, which may take long.
     with closing(engine.embed(work)) as batches, _interruptible(run):
         for batch in batches:
             for result in batch:
-                done += 1
+                done, ref = done + 1, next(refs)
                 if isinstance(result, Skip):
-                    skip_file(run, plan, result)
+                    skip_file(run, plan, result, ref)
                 elif shield.stops(result):
                     leave_out(run, plan, result.ref)
                 else:
@@ -202,6 +207,7 @@ def _add_embedded(run: Run, plan: Plan, image: Embedded) -> None:
             run,
             plan,
             Skip(image.ref.path, SkipReason.NON_FINITE, "the model gave no finite embedding", image.ref.member),
+            image.ref,
         )
         return
     metadata = {name: getattr(image.metadata, name) for name in image.metadata.__slots__}
@@ -235,5 +241,6 @@ def _pack(run: Run) -> tuple[str, ...]:
 
 
 def _record_skips(run: Run) -> None:
-    if run.skips != run.store.snapshot().skipped():  # the same files as last time are no news
-        run.writer.commit(skipped=run.skips)
+    left_out = in_order(run.left_out)
+    if left_out != run.store.snapshot().skipped():  # the same files as last time are no news
+        run.writer.commit(skipped=left_out)

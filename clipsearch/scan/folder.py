@@ -66,6 +66,11 @@ class FolderSource:
         place = os.path.join(self.root, path)
         return not any(place.startswith(folder.rstrip(b"/") + b"/") for folder in self.exclude_dirs)
 
+    def is_excluded(self, path: bytes) -> bool:
+        """Tell whether a pattern of ``excludes`` names the file or a folder above it."""
+        parts = path.split(b"/")
+        return any(self._matches(part, b"/".join(parts[: depth + 1])) for depth, part in enumerate(parts))
+
     def scan(self) -> Iterator[Scanned]:
         """Walk the tree."""
         excluded = {identity for place in self.exclude_dirs if (identity := _identity(place)) is not None}
@@ -118,6 +123,9 @@ class FolderSource:
     def _is_pruned(self, name: bytes, path: bytes) -> bool:
         if name.startswith(b".") or name in PRUNED:
             return True
+        return self._matches(name, path)
+
+    def _matches(self, name: bytes, path: bytes) -> bool:
         return any(fnmatchcase(name, pattern) or fnmatchcase(path, pattern) for pattern in self.excludes)
 
 
