@@ -54,7 +54,8 @@ def test_a_run_that_waits_comes_to_the_same_end(tmp_path):
     photos = pictures(tmp_path / "photos", 40)
     clipsearch.create(tmp_path / "c", model="hashing")
     runs = [start(command(tmp_path / "c", photos, 8, "--wait")) for _ in range(2)]
-    assert [run.wait(120) for run in runs] == [0, 0]
+    said = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
     assert names(tmp_path / "c") == [file.name for file in sorted(photos.iterdir())]
 
 
