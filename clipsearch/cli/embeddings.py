@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _OTHERS = {
     "captions": "--captions",
     "exclude": "--exclude",
+    "shard": "--shard",
     "retry_skipped": "--retry-skipped",
     "batch_size": "--batch-size",
     "jobs": "--jobs",

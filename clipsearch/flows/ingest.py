@@ -37,6 +37,7 @@ from clipsearch.flows.reuse import reuse
 from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file, skip_unopened
 from clipsearch.flows.shield import Shield, make_shield
 from clipsearch.scan import Holder, Source, open_source
+from clipsearch.scan.part import parse_part, part_of
 from clipsearch.store import Store, Writer, update_packs
 from clipsearch.types import Skip, SkipReason
 
@@ -71,6 +72,7 @@ def ingest(
     captions: str | os.PathLike[str] | None = None,
     column: str | None = None,
     excludes: Sequence[str] = (),
+    shard: str | None = None,
     retry_skipped: bool = False,
     batch_size: int = 32,
     workers: int = 0,
@@ -91,6 +93,7 @@ def ingest(
         captions: CSV with the columns image and caption.
         column: the column of paths or pictures, where the source is a table.
         excludes: glob patterns of names to leave out; what is indexed already of them goes.
+        shard: "i/n": only part i, from 1, of n parts of the source; a file's path alone decides which part it is in.
         retry_skipped: decode files again that could not be decoded before and have not changed.
         batch_size: images per forward pass.
         workers: decode processes on this machine; 0 means one a core.
@@ -110,6 +113,8 @@ def ingest(
         check_captions(captions)  # now, not after hours of work
     tell = progress or (lambda _: None)
     opened = open_source(source, column=column, stdin=stdin, excludes=excludes, exclude_dirs=(os.fsencode(store.path),))
+    if shard is not None:
+        opened = part_of(opened, parse_part(shard))
     with store.writer(wait=wait) as writer:
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
         run.holder = opened if isinstance(opened, Holder) else None
@@ -127,7 +132,9 @@ def ingest(
         commit(run)
         texts = CaptionCounts()
         if captions is not None:
-            texts = ingest_captions(store, writer, encoder, captions, opened.root, tell)
+            texts = ingest_captions(
+                store, writer, encoder, captions, opened.root, tell, with_pictures_only=shard is not None
+            )
         _record_skips(run)
         manifest = writer.manifest
     packing = _pack(run)

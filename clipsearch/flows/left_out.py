@@ -41,9 +41,7 @@ def remembered(snapshot: Snapshot) -> dict[bytes, KnownSkip]:
 
 def still_broken(known: KnownSkip | None, ref: ImageRef) -> bool:
     """Tell whether a file is the one that this very decoder could not decode before."""
-    return (
-        known is not None and known.stamp == (ref.size, ref.mtime_ns, ref.ctime_ns) and known.by == decoder_name()
-    )
+    return known is not None and known.stamp == (ref.size, ref.mtime_ns, ref.ctime_ns) and known.by == decoder_name()
 
 
 def known_skip(skip: Skip, root: int, prefix: bytes, ref: ImageRef | None) -> KnownSkip:
@@ -51,7 +49,8 @@ def known_skip(skip: Skip, root: int, prefix: bytes, ref: ImageRef | None) -> Kn
 
     Args:
         skip: with its path relative to the source.
-        root: the collection's root that holds the source; ``prefix`` leads from there to the source.
+        root: the collection's root that holds the source.
+        prefix: path from that root to the source.
         ref: the file as the scan met it; None where the scan itself left it out.
     """
     path = os.path.join(prefix, skip.path)

@@ -14,6 +14,7 @@ from clipsearch.flows.left_out import Remembered, elsewhere, remembered, still_b
 from clipsearch.flows.places import place_of
 from clipsearch.flows.progress import Progress
 from clipsearch.scan import Excluder, Ignored, Source
+from clipsearch.scan.part import Part
 from clipsearch.store import KnownFile, KnownSkip, Store
 from clipsearch.types import ImageRef, Skip, SkipReason
 
@@ -39,9 +40,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(
-    source: Source, store: Store, tell: Callable[[Progress], None], *, retry_skipped: bool = False
-) -> Plan:
+def make_plan(source: Source, store: Store, tell: Callable[[Progress], None], *, retry_skipped: bool = False) -> Plan:
     """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone."""
     snapshot = store.snapshot()
     # Rows that came with ready embeddings are no files to this machine: no scan changes them or finds them gone.
@@ -81,6 +80,7 @@ def make_plan(
                 _sort_image(plan, entry, place, known.get(place), sizes)
         if plan.scanned % 500 == 0:
             tell(Progress("scan", plan.scanned, None, len(plan.skips)))
+    images += source.elsewhere if isinstance(source, Part) else 0  # those of other parts show that it is mounted
     plan.elsewhere = elsewhere(broken, source, seen)
     _note_still_broken(plan)
     _find_gone(plan, source, known, seen, refused, shielded, images)
@@ -101,7 +101,11 @@ def _sort_image(plan: Plan, ref: ImageRef, place: bytes, row: KnownFile | None, 
 def _note_still_broken(plan: Plan) -> None:
     n = len(plan.still_broken)
     if n:
-        what = "1 skipped file is unchanged since it was" if n == 1 else f"{n:,} skipped files are unchanged since they were"
+        what = (
+            "1 skipped file is unchanged since it was"
+            if n == 1
+            else f"{n:,} skipped files are unchanged since they were"
+        )
         plan.notes.append(f"{what} found broken; --retry-skipped tries again.")
 
 

@@ -58,13 +58,15 @@ class FolderSource:
 
     def covers(self, path: bytes, member: bytes | None) -> bool:
         """Tell whether a walk would meet this file: an image by its name, in no pruned folder."""
-        if member is not None or not is_image_name(path):
-            return False
+        return member is None and is_image_name(path) and not self.prunes(path)
+
+    def prunes(self, path: bytes) -> bool:
+        """Tell whether a walk passes over a path, or over a folder above it."""
         parts = path.split(b"/")
         if any(self._is_pruned(part, b"/".join(parts[: depth + 1])) for depth, part in enumerate(parts)):
-            return False
-        place = os.path.join(self.root, path)
-        return not any(place.startswith(folder.rstrip(b"/") + b"/") for folder in self.exclude_dirs)
+            return True
+        place = os.path.join(self.root, path) + b"/"
+        return any(place.startswith(folder.rstrip(b"/") + b"/") for folder in self.exclude_dirs)
 
     def is_excluded(self, path: bytes) -> bool:
         """Tell whether a pattern of ``excludes`` names the file or a folder above it."""

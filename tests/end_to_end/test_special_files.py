@@ -157,7 +157,12 @@ def test_a_query_picture_goes_the_same_way(zoo, tmp_path, name):
     )
     done = run_plain("-c", script, str(folder / name), where=tmp_path)
     said = done.stdout.decode()
-    words = {"not_regular_file": "regular", "symlink_loop": "symbolic links", "vanished": "No such", "unreadable": "denied"}
+    words = {
+        "not_regular_file": "regular",
+        "symlink_loop": "symbolic links",
+        "vanished": "No such",
+        "unreadable": "denied",
+    }
     assert name in said and words[expected[os.fsencode(name)]] in said, (said, done.stderr.decode())
     assert len(said.splitlines()) <= 3
 

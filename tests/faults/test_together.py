@@ -105,7 +105,9 @@ def indexed_while_searched(tmp_path, seconds: float, searchers: int) -> None:
     assert [reader.returncode for reader in readers] == [0] * searchers, said
     told = [json.loads(out) for out, _ in said]
     assert min(one["answers"] for one in told) >= 3
-    print(f"{seconds:g} s: {turn} runs, {sum(one['answers'] for one in told)} answers of {searchers} searchers, 0 errors")
+    print(
+        f"{seconds:g} s: {turn} runs, {sum(one['answers'] for one in told)} answers of {searchers} searchers, 0 errors"
+    )
 
 
 def test_every_answer_beside_an_index_run_is_of_one_version(tmp_path):
