@@ -216,6 +216,7 @@ def place_of_run(source: str, index: str | None, home: str, column: str | None, 
 
 
 def open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
+    """Open the collection at a path, or make it."""
     import clipsearch
     from clipsearch.errors import CollectionNotFoundError
 

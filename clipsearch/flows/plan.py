@@ -1,9 +1,9 @@
 """Compare what a scan finds with what the collection knows: what is new, changed, the same, gone.
 
 A file is the same when path, size, mtime and ctime are; it is never opened then, and neither is one that could not be
-decoded before (``left_out.py``). A row that a full scan should have met and did not is gone, with two exceptions: a root
-where no picture at all was found is taken for one that is not mounted, and nothing is gone below a folder that could not
-be read. What somebody asks to leave out is gone as well. Of a list or a table only what it names can be gone.
+decoded before (``left_out.py``). A row that a full scan should have met and did not is gone, with two exceptions: a
+root where no picture at all was found is taken for one that is not mounted, and nothing is gone below a folder that
+could not be read. What somebody asks to leave out is gone as well. Of a list or a table only what it names can be gone.
 """
 
 import os
@@ -101,12 +101,8 @@ def _sort_image(plan: Plan, ref: ImageRef, place: bytes, row: KnownFile | None, 
 def _note_still_broken(plan: Plan) -> None:
     n = len(plan.still_broken)
     if n:
-        what = (
-            "1 skipped file is unchanged since it was"
-            if n == 1
-            else f"{n:,} skipped files are unchanged since they were"
-        )
-        plan.notes.append(f"{what} found broken; --retry-skipped tries again.")
+        what = "1 skipped file is" if n == 1 else f"{n:,} skipped files are"
+        plan.notes.append(f"{what} unchanged since found broken; --retry-skipped tries again.")
 
 
 def _find_gone(

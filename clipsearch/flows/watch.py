@@ -61,24 +61,24 @@ def watch(
         try:
             with watching(source, settings.poll_seconds) as watcher:
                 yield index()
-                while _settled(watcher, settings, lambda: _identity(source.root) == identity):
+                while _settled(watcher, settings, source.root, identity):
                     yield index()
         except (FileNotFoundError, SourceNotFoundError):  # it went away during a run, or was about to be watched
             pass
         _wait_for(source, say)
 
 
-def _settled(watcher: Watcher, settings: WatchSettings, is_there: Callable[[], bool]) -> bool:
+def _settled(watcher: Watcher, settings: WatchSettings, root: bytes, identity: tuple[int, int] | None) -> bool:
     """Wait until something has changed and come to rest; False where the folder is another one, or none."""
     first = last = None
-    while is_there():
+    while _identity(root) == identity:
         changed, now = watcher.tick(), time.monotonic()
         if changed:
             first, last = first or now, now
         if first is not None and last is not None:
             quiet = now - last >= settings.quiet_seconds
             if quiet or now - first >= settings.longest_seconds:
-                return is_there()
+                return _identity(root) == identity
     return False
 
 

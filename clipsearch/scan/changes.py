@@ -80,7 +80,7 @@ class EventWatcher:
 
     def tick(self) -> bool:
         """Wait a moment; tell whether anything that matters changed since the last call."""
-        from watchfiles.main import WatchfilesRustInternalError
+        from watchfiles._rust_notify import WatchfilesRustInternalError
 
         try:
             changes = next(self._events)

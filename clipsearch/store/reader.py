@@ -14,7 +14,6 @@ import numpy as np
 
 from clipsearch.errors import CorruptShardError
 from clipsearch.store import roots
-from clipsearch.store.codec import bytes_from_json
 from clipsearch.store.files import read_bytes, sha256, sha256_of_file
 from clipsearch.store.manifest import FileEntry, Manifest, read_current
 from clipsearch.store.packs import FOLDER, read_packs

@@ -43,7 +43,7 @@ def test_an_unchanged_broken_file_is_skipped_for_the_same_reason_without_being_o
     assert tries(first) and not tries(second)
     assert second.scanned == second.unchanged + len(second.skips) == 9
     assert second.version == first.version
-    assert second.notes == ("3 skipped files are unchanged since they were found broken; --retry-skipped tries again.",)
+    assert second.notes == ("3 skipped files are unchanged since found broken; --retry-skipped tries again.",)
 
 
 def test_a_broken_file_that_changed_is_tried_again_and_only_that_one(broken, collection):

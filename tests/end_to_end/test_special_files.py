@@ -21,7 +21,8 @@ ROOT = str(Path(__file__).parents[2])
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 ANY_BYTES = [bytes(n for n in range(first, first + 128) if n not in (0, 47)) + b".png" for first in (0, 128)]
 HOSTILE = [
-    b"new\nline.png", b"tab\t.png", b"'\"`$(x);&|.png", b"<img src=x>.png", "n\u0303.png".encode(), "\u00f1.png".encode(),
+    b"new\nline.png", b"tab\t.png", b"'\"`$(x);&|.png", b"<img src=x>.png", "n\u0303.png".encode(),
+    "\u00f1.png".encode(),
     b"-rf.png", b"=1+1.png", b"x" * 251 + b".png", b"CON.png", "\U0001f600.png".encode(), b"' OR 1=1 --.png", b"A.PNG",
     b"a  b.png", b"a,b;c.png", b"*.png", b"\x1b[31mred.png", *ANY_BYTES,
 ]  # fmt: skip
@@ -76,7 +77,8 @@ def zoo(tmp_path):
     (folder / "closed.png").chmod(0)
     skips = {
         b"pipe.jpg": "not_regular_file", b"socket.png": "not_regular_file", b"null.jpg": "not_regular_file",
-        b"endless.jpg": "not_regular_file", b"self.gif": "symlink_loop", b"here": "symlink_loop", b"dir.jpg/up": "symlink_loop",
+        b"endless.jpg": "not_regular_file", b"self.gif": "symlink_loop", b"here": "symlink_loop",
+        b"dir.jpg/up": "symlink_loop",
         b"dangling.png": "vanished", b"shut": "unreadable", b"closed.png": "unreadable",
         b"empty.jpg": "empty", b"noise.jpg": "unidentified",
     }  # fmt: skip
@@ -151,7 +153,8 @@ print(json.dumps({**{name: getattr(done, name) for name in names}, "skipped": le
 def test_a_query_picture_goes_the_same_way(zoo, tmp_path, name):
     folder, expected = zoo
     script = (
-        "import sys, clipsearch\nfrom clipsearch.decode import decode_query\nfrom clipsearch.embed import load_encoder\n"
+        "import sys, clipsearch\nfrom clipsearch.decode import decode_query\n"
+        "from clipsearch.embed import load_encoder\n"
         "try: decode_query(sys.argv[1], load_encoder('hashing').preprocess)\n"
         "except clipsearch.QueryImageError as problem: print(problem)\n"
     )

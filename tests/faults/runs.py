@@ -1,4 +1,4 @@
-"""Index runs in processes of their own, to be stopped at any point; and what must be true of a collection afterwards."""
+"""Index runs in processes of their own, to be stopped anywhere; and what must be true of a collection afterwards."""
 
 import os
 import signal

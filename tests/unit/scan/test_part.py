@@ -27,7 +27,7 @@ def tree(tmp_path):
 def test_every_entry_is_in_one_part(tree, n):
     whole = list(open_source(tree).scan())
     parts = [list(part_of(open_source(tree), (i, n)).scan()) for i in range(1, n + 1)]
-    assert sorted((str(entry) for part in parts for entry in part)) == sorted(map(str, whole))
+    assert sorted(str(entry) for part in parts for entry in part) == sorted(map(str, whole))
     assert n == 1 or max(map(len, parts)) < len(whole)
 
 
