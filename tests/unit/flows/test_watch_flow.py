@@ -42,7 +42,9 @@ class Script:
 
 def played(script, place, said=None, **settings):
     """Return when runs were made, until the script ends."""
-    reports = watch(place, script.index, ScanOptions(), WatchSettings(**settings), (said or []).append)
+    reports = watch(
+        place, script.index, ScanOptions(), WatchSettings(**settings), ([] if said is None else said).append
+    )
     with pytest.raises((StopIteration, RuntimeError)):  # what ends a script inside a generator
         while True:
             next(reports)
