@@ -18,7 +18,7 @@ from clipsearch.store import Store, verify_files
 
 ROOT = str(Path(__file__).parents[2])
 EVENTS = pytest.param((), id="events", marks=pytest.mark.skipif(
-    importlib.util.find_spec("watchfiles") is None, reason="watchfiles is not installed: pip install 'clipsearch[watch]'"
+    importlib.util.find_spec("watchfiles") is None, reason="pip install 'clipsearch[watch]'"
 ))  # fmt: skip
 POLL = pytest.param(("--poll", "300ms"), id="poll")
 

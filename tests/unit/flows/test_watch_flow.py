@@ -1,4 +1,4 @@
-"""When a batch of changes is indexed: after a quiet time, at the latest after a minute, and never over an empty place."""
+"""When a batch of changes is indexed: after a quiet time, and after a minute in any case."""
 
 from contextlib import closing
 

@@ -26,7 +26,8 @@ def source(tmp_path):
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
-        (b"a.jpg", True), (b"gone.JPG", True), (b"sub", True), (b"sub/deep/new.png", True), (b"link", True), (b"", True),
+        (b"a.jpg", True), (b"gone.JPG", True), (b"sub", True), (b"sub/deep/new.png", True), (b"link", True),
+        (b"", True),
         (b"was-perhaps-a-folder", True), (b"\xff.png", True),
         (b"notes.txt", False), (b".a.jpg.part", False), (b".git/a.jpg", False), (b"raw/a.jpg", False),
         (b"home/CURRENT", False), (b"home/x/a.jpg", False), (b"home", False), (b"@eaDir/a.jpg", False),
