@@ -24,8 +24,9 @@ from clipsearch.errors import ClipsearchError  # noqa: E402
 from clipsearch.flows import ingest, run  # noqa: E402
 from clipsearch.store import parquet  # noqa: E402, F401 (once, before all the forks)
 
-MUTATING = ",".join(
-    "write pwrite64 writev fsync fdatasync ftruncate rename renameat renameat2 link linkat unlink unlinkat mkdir mkdirat".split()
+MUTATING = (
+    "write,pwrite64,writev,fsync,fdatasync,ftruncate,rename,renameat,renameat2,"
+    "link,linkat,unlink,unlinkat,mkdir,mkdirat"
 )
 NAMING = re.compile(r'(?:rename|link)(?:at2?)?\((?:AT_FDCWD[^,]*, )?"([^"]+)", (?:AT_FDCWD[^,]*, )?"([^"]+)"')
 KINDS = {"kill": "signal=KILL", "ENOSPC": "error=ENOSPC", "EIO": "error=EIO"}
