@@ -42,14 +42,15 @@ print(json.dumps({**noted, "kib_peak": peak, "embedded": report.embedded, "reuse
 
 DECODE = """
 import json, os, resource, sys
-from clipsearch.decode import DecodePool, DecodeRequest
+from clipsearch.decode import DecodeLimits, DecodePool, DecodeRequest
 from clipsearch.embed import load_encoder
 from clipsearch.types import ImageRef
 path = os.fsencode(sys.argv[1])
 status = os.stat(path)
 times = status.st_mtime_ns, status.st_ctime_ns
 ref = ImageRef(os.path.dirname(path), os.path.basename(path), None, status.st_size, *times)
-with DecodePool(load_encoder("hashing").preprocess, workers=1) as pool:
+limits = DecodeLimits(seconds=600)  # memory is measured here, on a machine that may be busy
+with DecodePool(load_encoder("hashing").preprocess, workers=1, limits=limits) as pool:
     (result,) = pool.run([DecodeRequest(ref)])
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(json.dumps({"outcome": type(result).__name__, "detail": getattr(result, "detail", ""), "kib_peak": peak}))

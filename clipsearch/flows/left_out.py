@@ -2,7 +2,7 @@
 
 A file is known by its place, its size and its times, and by the decoder that failed; the next run counts it as skipped
 with the reason found before. Only reasons that lie in the bytes are remembered. What could not be *read* is tried again
-every time, and so is a picture that cost a worker its life: that may have been the machine's doing.
+every time, and so is what took too long, too much memory or a worker's life: that may have been the machine's doing.
 """
 
 import os
@@ -22,8 +22,6 @@ LASTING = {
     SkipReason.CORRUPT,
     SkipReason.TOO_MANY_PIXELS,
     SkipReason.TOO_LARGE_FILE,
-    SkipReason.DECODE_TIMEOUT,
-    SkipReason.DECODE_MEMORY,
 }
 
 Remembered = Mapping[bytes, KnownSkip]  # by place, see ``place_of``

@@ -151,3 +151,17 @@ def test_excluding_all_there_is_deletes_it_and_an_unmounted_root_nothing(photos,
     disk.rename(photos)
     report = collection.index(photos, excludes=["*.png"])
     assert (report.deleted, report.images_total) == (6, 0)
+
+
+@pytest.mark.parametrize("reason", ["decode_timeout", "decode_memory", "decode_crash"])
+def test_what_may_have_been_the_machines_doing_is_tried_every_time(photos, collection, monkeypatch, reason):
+    from clipsearch.flows.engines.local import LocalEngine
+    from clipsearch.types import Skip, SkipReason
+
+    def failing(_, work):
+        yield [Skip(ref.path, SkipReason(reason), "a busy machine") for ref in work.refs]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEngine, "embed", failing)
+        assert len(collection.index(photos, workers=1).skips) == 6
+    assert collection.index(photos, workers=1).embedded == 6
