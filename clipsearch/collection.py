@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, overload
 
@@ -186,6 +186,8 @@ class Collection:
         captions: PathLike | None = None,
         column: str | None = None,
         excludes: Sequence[str] = (),
+        shard: str | None = None,
+        retry_skipped: bool = False,
         batch_size: int = 32,
         workers: int = 0,
         commit_rows: int = 1000,
@@ -205,7 +207,9 @@ class Collection:
                 on ``stdin``.
             captions: CSV with the columns image and caption.
             column: the column of paths or pictures, where the source is a table.
-            excludes: glob patterns of names to leave out.
+            excludes: glob patterns of names to leave out; what is indexed already of them is taken out.
+            shard: "i/n": index only part i, from 1, of n parts of the source; a file's path decides its part.
+            retry_skipped: decode files again that could not be decoded before and have not changed.
             batch_size: images per forward pass.
             workers: decode processes; 0 means one a core. Under the engine "ray": of each worker.
             commit_rows: rows after which work is committed.
@@ -241,6 +245,8 @@ class Collection:
             captions=captions,
             column=column,
             excludes=excludes,
+            shard=shard,
+            retry_skipped=retry_skipped,
             batch_size=batch_size,
             workers=workers,
             commit_rows=commit_rows,
@@ -253,6 +259,44 @@ class Collection:
         report = _calibrated(self._store, encoder, report, progress)
         self.refresh()
         return report
+
+    def watch(
+        self,
+        source: PathLike,
+        *,
+        quiet_seconds: float = 2.0,
+        poll_seconds: float | None = None,
+        excludes: Sequence[str] = (),
+        say: Callable[[str], None] | None = None,
+        **options: Any,  # Any: the other options of ``index``
+    ) -> "Iterator[IndexReport]":
+        """Keep the collection current with a folder: yields the report of a first run, then one a batch of changes.
+
+        It never ends by itself: break out of the loop. Safe to kill at any moment.
+
+        Args:
+            source: a folder.
+            quiet_seconds: how long nothing may have changed before a batch is indexed; after a minute it is anyway.
+            poll_seconds: look at all files every so often, for drives that send no events; None takes the system's
+                events.
+            excludes: glob patterns of names to leave out.
+            say: called with one sentence when the folder is gone and when it is back.
+            options: as for ``index``.
+
+        Raises:
+            SourceNotFoundError: there is no such folder.
+            MissingExtraError: watchfiles is not installed, and ``poll_seconds`` is None.
+        """
+        from clipsearch.flows.watch import WatchSettings, watch
+        from clipsearch.scan import ScanOptions
+
+        settings = WatchSettings(quiet_seconds, poll_seconds=poll_seconds)
+        left_out = ScanOptions(excludes=tuple(excludes), exclude_dirs=(os.fsencode(self.path),))
+
+        def run() -> "IndexReport":
+            return self.index(source, excludes=excludes, **{"wait": True, **options})
+
+        return watch(source, run, left_out, settings, say or (lambda _: None))
 
     def index_embeddings(
         self,

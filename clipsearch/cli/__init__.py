@@ -23,6 +23,7 @@ from clipsearch.errors import ClipsearchError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("clipsearch.cli.index:command", "Index pictures, or bring a collection up to date."),
+    "watch": ("clipsearch.cli.watch:command", "Keep a collection current with a folder."),
     "search": ("clipsearch.cli.search:command", "Search a collection with words, a picture, or both."),
     "searches": ("clipsearch.cli.searches:command", "List or remove saved searches."),
     "status": ("clipsearch.cli.status:command", "Show what a collection holds."),

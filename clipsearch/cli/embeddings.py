@@ -11,7 +11,14 @@ from clipsearch.cli.console import Console
 if TYPE_CHECKING:
     from clipsearch import Collection
 
-_OTHERS = {"captions": "--captions", "exclude": "--exclude", "batch_size": "--batch-size", "jobs": "--jobs"}
+_OTHERS = {
+    "captions": "--captions",
+    "exclude": "--exclude",
+    "shard": "--shard",
+    "retry_skipped": "--retry-skipped",
+    "batch_size": "--batch-size",
+    "jobs": "--jobs",
+}
 
 
 def run_import(

@@ -38,6 +38,8 @@ FINISHED_WITH_SKIPS = 3
     help="CSV with the columns image and caption: index these texts too.",
 )
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
+@click.option("--shard", metavar="I/N", help="Index part I of N of SOURCE, into a collection of its own.")
+@click.option("--retry-skipped", is_flag=True, help="Decode broken files again that have not changed since.")
 @click.option("--column", metavar="NAME", help="The column of paths, pictures or embeddings, where SOURCE is a table.")
 @click.option(
     "--embeddings",
@@ -124,8 +126,8 @@ def command(
     if allow_gaps:
         raise click.UsageError("--allow-gaps goes with --embeddings.", click.get_current_context())
     _check_files(settings["captions"], report)
-    path = _place(source, index, indexes_dir, settings["column"])
-    with _open_or_create(console, path, model, how) as collection:
+    path = place_of_run(source, index, indexes_dir, settings["column"], settings["shard"])
+    with open_or_create(console, path, model, how) as collection:
         if index is None:
             _warn_of_another_root(console, collection, path, source)
         done = _run(console, collection, source, settings)
@@ -180,7 +182,7 @@ def say_skips(console: Console, done: "IndexReport | ImportReport", report: str 
         console.note(line)
     console.detail(_stages(done))
     if report is not None:
-        _write_report(report, done)
+        write_report(report, done)
 
 
 def _check_files(captions: str | None, report: str | None) -> None:
@@ -202,21 +204,25 @@ def check_report(report: str | None) -> None:
             raise InputError(f"The report {report} cannot be written. Give a file in a folder that you may write to.")
 
 
-def _place(source: str, index: str | None, home: str, column: str | None) -> str:
+def place_of_run(source: str, index: str | None, home: str, column: str | None, shard: str | None) -> str:
     """Return where the collection is or will be; a source that is not there is refused before anything is made."""
     from clipsearch.cli.place import to_make
+    from clipsearch.scan.part import parse_part
+
+    suffix = "" if shard is None else "-{}-of-{}".format(*parse_part(shard))
 
     if source == "-":
         if is_terminal(sys.stdin):
             raise click.UsageError("SOURCE - reads paths from stdin, which is a terminal. Pipe them in.")
-        return to_make(index or "stdin", home)
+        return to_make(index or f"stdin{suffix}", home)
     from clipsearch.scan import open_source
 
     name = open_source(source, column=column).name
-    return to_make(index, home) if index is not None else os.path.join(home, name)
+    return to_make(index, home) if index is not None else os.path.join(home, f"{name}{suffix}")
 
 
-def _open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
+def open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
+    """Open the collection at a path, or make it."""
     import clipsearch
     from clipsearch.errors import CollectionNotFoundError
 
@@ -312,7 +318,7 @@ def _stages(done: "IndexReport | ImportReport") -> str:
     return "time: " + ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in done.stages.items())
 
 
-def _write_report(path: str, done: "IndexReport | ImportReport") -> None:
+def write_report(path: str, done: "IndexReport | ImportReport") -> None:
     """Write the skipped files beside and rename, so that a reader never finds half a report."""
     from clipsearch.errors import InputError
     from clipsearch.present.json_lines import skip_lines

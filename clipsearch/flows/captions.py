@@ -114,8 +114,13 @@ def ingest_captions(
     captions: str | os.PathLike[str],
     root: bytes,
     tell: Callable[[Progress], None],
+    *,
+    with_pictures_only: bool = False,
 ) -> CaptionCounts:
-    """Add the captions that the collection does not hold yet; those it holds are not embedded again."""
+    """Add the captions that the collection does not hold yet; those it holds are not embedded again.
+
+    ``with_pictures_only`` passes over the captions of pictures that are not in the collection.
+    """
     snapshot = store.snapshot()
     places = ImagePlaces.of(snapshot)
     folders = (root, os.path.dirname(os.path.abspath(os.fsencode(captions))))
@@ -127,6 +132,8 @@ def ingest_captions(
         source = os.fsencode(image)
         image_id = places.find(source, folders)
         if image_id is None:
+            if with_pictures_only:
+                continue
             missing.setdefault(image)
         text = known.get((source, caption))
         if text is None:

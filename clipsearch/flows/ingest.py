@@ -29,12 +29,15 @@ from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.captions import CaptionCounts, check_captions, ingest_captions
 from clipsearch.flows.engines.base import Embedded, Engine, Work
 from clipsearch.flows.engines.local import LocalEngine
-from clipsearch.flows.plan import Plan, make_plan, place_of
+from clipsearch.flows.left_out import in_order
+from clipsearch.flows.places import place_of
+from clipsearch.flows.plan import Plan, make_plan
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.reuse import reuse
-from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file
+from clipsearch.flows.run import Run, commit, commit_if_due, image_row, leave_out, skip_file, skip_unopened
 from clipsearch.flows.shield import Shield, check_mode, make_shield
 from clipsearch.scan import Holder, Source, open_source
+from clipsearch.scan.part import parse_part, part_of
 from clipsearch.store import Store, Writer, update_packs
 from clipsearch.types import Skip, SkipReason
 
@@ -69,6 +72,8 @@ def ingest(
     captions: str | os.PathLike[str] | None = None,
     column: str | None = None,
     excludes: Sequence[str] = (),
+    shard: str | None = None,
+    retry_skipped: bool = False,
     batch_size: int = 32,
     workers: int = 0,
     commit_rows: int = 1000,
@@ -88,7 +93,9 @@ def ingest(
         engine: where pictures are decoded and embedded; None means here, with ``encoder``.
         captions: CSV with the columns image and caption.
         column: the column of paths or pictures, where the source is a table.
-        excludes: glob patterns of names to leave out.
+        excludes: glob patterns of names to leave out; what is indexed already of them goes.
+        shard: "i/n": only part i, from 1, of n parts of the source; a file's path alone decides which part it is in.
+        retry_skipped: decode files again that could not be decoded before and have not changed.
         batch_size: images per forward pass.
         workers: decode processes on this machine; 0 means one a core.
         commit_rows: rows after which work is committed.
@@ -109,12 +116,14 @@ def ingest(
         check_captions(captions)  # now, not after hours of work
     tell = progress or (lambda _: None)
     opened = open_source(source, column=column, stdin=stdin, excludes=excludes, exclude_dirs=(os.fsencode(store.path),))
+    if shard is not None:
+        opened = part_of(opened, parse_part(shard))
     with store.writer(wait=wait) as writer:
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
         run.holder = opened if isinstance(opened, Holder) else None
         with run.timed("scan"):
-            plan = make_plan(opened, store, tell)
-        run.skips.extend(plan.skips)
+            plan = make_plan(opened, store, tell, retry_skipped=retry_skipped)
+        skip_unopened(run, plan)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
             shield = make_shield(store.path, generated)
@@ -126,7 +135,9 @@ def ingest(
         commit(run)
         texts = CaptionCounts()
         if captions is not None:
-            texts = ingest_captions(store, writer, encoder, captions, opened.root, tell)
+            texts = ingest_captions(
+                store, writer, encoder, captions, opened.root, tell, with_pictures_only=shard is not None
+            )
         _record_skips(run)
         manifest = writer.manifest
     packing = _pack(run)
@@ -176,13 +187,14 @@ def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Pro
     if not work.refs:
         return
     total, done = len(work.refs), 0
+    refs = iter(work.refs)  # an engine answers in their order
     # The inner guard: on an interrupt the commit comes first, and only then the end of an engine, which may take long.
     with closing(engine.embed(work)) as batches, _interruptible(run):
         for batch in batches:
             for result in batch:
-                done += 1
+                done, ref = done + 1, next(refs)
                 if isinstance(result, Skip):
-                    skip_file(run, plan, result)
+                    skip_file(run, plan, result, ref)
                     continue
                 is_generated = shield.recognises(result)
                 if is_generated and shield.mode == "ignore":
@@ -207,6 +219,7 @@ def _add_embedded(run: Run, plan: Plan, image: Embedded, is_generated: bool) -> 
             run,
             plan,
             Skip(image.ref.path, SkipReason.NON_FINITE, "the model gave no finite embedding", image.ref.member),
+            image.ref,
         )
         return
     metadata = {name: getattr(image.metadata, name) for name in image.metadata.__slots__}
@@ -241,5 +254,6 @@ def _pack(run: Run) -> tuple[str, ...]:
 
 
 def _record_skips(run: Run) -> None:
-    if run.skips != run.store.snapshot().skipped():  # the same files as last time are no news
-        run.writer.commit(skipped=run.skips)
+    left_out = in_order(run.left_out)
+    if left_out != run.store.snapshot().skipped():  # the same files as last time are no news
+        run.writer.commit(skipped=left_out)

@@ -1,17 +1,21 @@
 """Compare what a scan finds with what the collection knows: what is new, changed, the same, gone.
 
-A file is the same when path, size, mtime and ctime are; it is never opened then. A row that a full scan should have met
-and did not is gone, with two exceptions: a root where no picture at all was found is taken for one that is not mounted,
-and nothing is gone below a folder that could not be read. Of a list or a table only what it names can be gone.
+A file is the same when path, size, mtime and ctime are; it is never opened then, and neither is one that could not be
+decoded before (``left_out.py``). A row that a full scan should have met and did not is gone, with two exceptions: a
+root where no picture at all was found is taken for one that is not mounted, and nothing is gone below a folder that
+could not be read. What somebody asks to leave out is gone as well. Of a list or a table only what it names can be gone.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from clipsearch.flows.left_out import Remembered, elsewhere, remembered, still_broken
+from clipsearch.flows.places import place_of
 from clipsearch.flows.progress import Progress
-from clipsearch.scan import Ignored, Source
-from clipsearch.store import KnownFile, Store
+from clipsearch.scan import Excluder, Ignored, Source
+from clipsearch.scan.part import Part
+from clipsearch.store import KnownFile, KnownSkip, Store
 from clipsearch.types import ImageRef, Skip, SkipReason
 
 # A file that could not be opened says nothing about its picture: its row stays. Any other skip means that the
@@ -26,6 +30,8 @@ class Plan:
     to_hash: list[ImageRef] = field(default_factory=list)
     to_decode: list[ImageRef] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
+    still_broken: list[tuple[Skip, KnownSkip]] = field(default_factory=list)  # as found by an earlier run
+    elsewhere: list[KnownSkip] = field(default_factory=list)  # remembered of what is no part of the source
     replaced: dict[bytes, KnownFile] = field(default_factory=dict)  # place → the row that its new content replaces
     gone: dict[int, KnownFile] = field(default_factory=dict)
     scanned: int = 0
@@ -34,13 +40,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def place_of(root: bytes, path: bytes, member: bytes | None) -> bytes:
-    """Return the key of an image on this machine: absolute path, tar member behind a NUL."""
-    place = os.path.join(root, path)
-    return place if member is None else place + b"\0" + member
-
-
-def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) -> Plan:
+def make_plan(source: Source, store: Store, tell: Callable[[Progress], None], *, retry_skipped: bool = False) -> Plan:
     """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone."""
     snapshot = store.snapshot()
     # Rows that came with ready embeddings are no files to this machine: no scan changes them or finds them gone.
@@ -49,6 +49,7 @@ def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) ->
         place_of(roots[row.root], row.path, row.member): row for row in snapshot.known_files() if row.root in roots
     }
     sizes = {row.size for row in known.values()}
+    broken: Remembered = remembered(snapshot)
     plan = Plan()
     seen: set[bytes] = set()
     refused: set[bytes] = set()
@@ -72,9 +73,16 @@ def make_plan(source: Source, store: Store, tell: Callable[[Progress], None]) ->
                 refused.add(place)
         else:
             images += 1
-            _sort_image(plan, entry, place, known.get(place), sizes)
+            skip = broken.get(place)
+            if skip is not None and not retry_skipped and place not in known and still_broken(skip, entry):
+                plan.still_broken.append((Skip(entry.path, skip.reason, skip.detail, entry.member), skip))
+            else:
+                _sort_image(plan, entry, place, known.get(place), sizes)
         if plan.scanned % 500 == 0:
             tell(Progress("scan", plan.scanned, None, len(plan.skips)))
+    images += source.elsewhere if isinstance(source, Part) else 0  # those of other parts show that it is mounted
+    plan.elsewhere = elsewhere(broken, source, seen)
+    _note_still_broken(plan)
     _find_gone(plan, source, known, seen, refused, shielded, images)
     return plan
 
@@ -90,6 +98,13 @@ def _sort_image(plan: Plan, ref: ImageRef, place: bytes, row: KnownFile | None, 
     (plan.to_hash if known_size else plan.to_decode).append(ref)
 
 
+def _note_still_broken(plan: Plan) -> None:
+    n = len(plan.still_broken)
+    if n:
+        what = "1 skipped file is" if n == 1 else f"{n:,} skipped files are"
+        plan.notes.append(f"{what} unchanged since found broken; --retry-skipped tries again.")
+
+
 def _find_gone(
     plan: Plan,
     source: Source,
@@ -101,17 +116,21 @@ def _find_gone(
 ) -> None:
     """List the rows that a full scan should have met and did not, or met as no picture.
 
-    A source without any picture deletes nothing.
+    A source without any picture deletes nothing. What is left out on request goes as well, as long as it is there or
+    anything is.
     """
     below = source.root.rstrip(b"/") + b"/"
+    excluded: dict[int, KnownFile] = {}
     for place, row in known.items():
         path = place.split(b"\0", 1)[0]
         if place in refused:
             plan.gone[row.id] = row
+        elif place in seen or not path.startswith(below):
             continue
-        if place in seen or not path.startswith(below) or not source.covers(path[len(below) :], row.member):
-            continue
-        if not any(path == shield or path.startswith(shield + b"/") for shield in shielded):
+        elif _is_excluded(source, path[len(below) :], row.member):
+            if images or os.path.lexists(path):
+                excluded[row.id] = row
+        elif source.covers(path[len(below) :], row.member) and not _is_below(path, shielded):
             plan.gone[row.id] = row
     if plan.gone and not images:
         plan.notes.append(
@@ -119,3 +138,15 @@ def _find_gone(
             f"What is known from there was kept ({len(plan.gone):,})."
         )
         plan.gone.clear()
+    if excluded:
+        what = "1 picture that is excluded was" if len(excluded) == 1 else f"{len(excluded):,} excluded pictures were"
+        plan.notes.append(f"{what} taken out of the collection, as deleted ones are.")
+    plan.gone |= excluded
+
+
+def _is_excluded(source: Source, path: bytes, member: bytes | None) -> bool:
+    return member is None and isinstance(source, Excluder) and source.is_excluded(path)
+
+
+def _is_below(path: bytes, folders: Sequence[bytes]) -> bool:
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clipsearch.decode import DecodePool, Hashed
-from clipsearch.flows.plan import Plan, place_of
+from clipsearch.flows.places import place_of
+from clipsearch.flows.plan import Plan
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.run import Run, commit_if_due, hashes, image_row, skip_file
 from clipsearch.store import KnownFile, Snapshot
@@ -34,9 +35,9 @@ def reuse(run: Run, plan: Plan, pool: DecodePool, tell: Callable[[Progress], Non
     donors = _donors(run.store.snapshot(), {ref.size for ref in plan.to_hash})
     known: list[tuple[ImageRef, _Donor]] = []
     with run.timed("hash"):
-        for done, result in enumerate(hashes(run, plan.to_hash, pool), start=1):
+        for done, (ref, result) in enumerate(zip(plan.to_hash, hashes(run, plan.to_hash, pool), strict=True), start=1):
             if isinstance(result, Skip):
-                skip_file(run, plan, result)
+                skip_file(run, plan, result, ref)
             elif isinstance(result, Hashed):
                 donor = donors.get(result.content_hash)
                 if donor is None:

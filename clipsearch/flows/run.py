@@ -11,9 +11,11 @@ from typing import Any
 from clipsearch.decode import DecodePool, DecodeRequest, Hashed
 from clipsearch.embed.base import Encoder
 from clipsearch.flows.captions import captions_by_image, hand_over
-from clipsearch.flows.plan import KEEPS_ITS_ROW, Plan, place_of
+from clipsearch.flows.left_out import known_skip
+from clipsearch.flows.places import place_of
+from clipsearch.flows.plan import KEEPS_ITS_ROW, Plan
 from clipsearch.scan import Holder
-from clipsearch.store import ImageRow, Store, TextRow, Writer
+from clipsearch.store import ImageRow, KnownSkip, Store, TextRow, Writer
 from clipsearch.types import Decoded, ImageRef, Skip
 
 
@@ -39,6 +41,7 @@ class Run:
     fresh: dict[bytes, Any] = field(default_factory=dict)  # content hash → embedding (D,) not yet committed
     holder: Holder | None = None  # the source, where it alone can read its pictures
     skips: list[Skip] = field(default_factory=list)
+    left_out: list[KnownSkip] = field(default_factory=list)  # the same files, as the next run is to know them
     embedded: int = 0
     reused: int = 0
     last_commit: float = field(default_factory=time.monotonic)
@@ -67,9 +70,17 @@ def hashes(run: Run, refs: Sequence[ImageRef], pool: DecodePool) -> Iterator[Dec
         yield Hashed(ref, hashlib.sha256(data).digest())
 
 
-def skip_file(run: Run, plan: Plan, skip: Skip) -> None:
+def skip_unopened(run: Run, plan: Plan) -> None:
+    """Note the files that need not be opened to be left out: by the scan, and because they are as broken as before."""
+    run.skips += [*plan.skips, *(skip for skip, _ in plan.still_broken)]
+    run.left_out += [known_skip(skip, run.root_id, run.prefix, None) for skip in plan.skips]
+    run.left_out += [*(known for _, known in plan.still_broken), *plan.elsewhere]
+
+
+def skip_file(run: Run, plan: Plan, skip: Skip, ref: ImageRef) -> None:
     """Note a file that could not be decoded; the row of its former content goes, unless the file was unreadable."""
     run.skips.append(skip)
+    run.left_out.append(known_skip(skip, run.root_id, run.prefix, ref))
     if skip.reason not in KEEPS_ITS_ROW:
         row = plan.replaced.pop(place_of(run.source_root, skip.path, skip.member), None)
         if row is not None:

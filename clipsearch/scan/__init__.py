@@ -15,7 +15,7 @@ from clipsearch.errors import SourceNotFoundError
 from clipsearch.registry import Registry
 from clipsearch.types import ImageRef, Skip
 
-__all__ = ["SOURCES", "Holder", "Ignored", "ScanOptions", "Scanned", "Source", "open_source"]
+__all__ = ["SOURCES", "Excluder", "Holder", "Ignored", "ScanOptions", "Scanned", "Source", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,15 @@ class Holder(Protocol):
 
     def load(self, refs: Iterable[ImageRef]) -> Iterator[bytes]:
         """Yield the bytes of each picture, in the order asked for; quickest in the order of the scan."""
+        ...
+
+
+@runtime_checkable
+class Excluder(Protocol):
+    """A source that can be told to leave out some of what it would meet."""
+
+    def is_excluded(self, path: bytes) -> bool:
+        """Tell whether a picture, by its path relative to the root, is left out because somebody asked for that."""
         ...
 
 

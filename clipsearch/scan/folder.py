@@ -58,13 +58,20 @@ class FolderSource:
 
     def covers(self, path: bytes, member: bytes | None) -> bool:
         """Tell whether a walk would meet this file: an image by its name, in no pruned folder."""
-        if member is not None or not is_image_name(path):
-            return False
+        return member is None and is_image_name(path) and not self.prunes(path)
+
+    def prunes(self, path: bytes) -> bool:
+        """Tell whether a walk passes over a path, or over a folder above it."""
         parts = path.split(b"/")
         if any(self._is_pruned(part, b"/".join(parts[: depth + 1])) for depth, part in enumerate(parts)):
-            return False
-        place = os.path.join(self.root, path)
-        return not any(place.startswith(folder.rstrip(b"/") + b"/") for folder in self.exclude_dirs)
+            return True
+        place = os.path.join(self.root, path) + b"/"
+        return any(place.startswith(folder.rstrip(b"/") + b"/") for folder in self.exclude_dirs)
+
+    def is_excluded(self, path: bytes) -> bool:
+        """Tell whether a pattern of ``excludes`` names the file or a folder above it."""
+        parts = path.split(b"/")
+        return any(self._matches(part, b"/".join(parts[: depth + 1])) for depth, part in enumerate(parts))
 
     def scan(self) -> Iterator[Scanned]:
         """Walk the tree."""
@@ -118,6 +125,9 @@ class FolderSource:
     def _is_pruned(self, name: bytes, path: bytes) -> bool:
         if name.startswith(b".") or name in PRUNED:
             return True
+        return self._matches(name, path)
+
+    def _matches(self, name: bytes, path: bytes) -> bool:
         return any(fnmatchcase(name, pattern) or fnmatchcase(path, pattern) for pattern in self.excludes)
 
 

@@ -17,6 +17,7 @@ from clipsearch.store.packing import update_packs
 from clipsearch.store.reader import Snapshot, verify_files
 from clipsearch.store.rows import ImageRow, KnownFile, KnownText, TextRow
 from clipsearch.store.schema import FORMAT_VERSION
+from clipsearch.store.skips import KnownSkip
 from clipsearch.store.store import Store
 from clipsearch.store.writer import Writer
 
@@ -27,6 +28,7 @@ __all__ = [
     "FileEntry",
     "ImageRow",
     "KnownFile",
+    "KnownSkip",
     "KnownText",
     "Manifest",
     "Root",

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from clipsearch.store import sidecar
-from clipsearch.store.codec import bytes_to_json, dumps
+from clipsearch.store.codec import dumps
 from clipsearch.store.columns import Columns
 from clipsearch.store.files import sha256
 from clipsearch.store.manifest import FileEntry
 from clipsearch.store.rows import ImageRow, TextRow
-from clipsearch.store.schema import COLUMNS, clean_text
+from clipsearch.store.schema import COLUMNS
+from clipsearch.store.skips import to_lines as skips_as_lines
 from clipsearch.types import Halves, Ints, Skip
 
 FOLDERS = {
@@ -109,19 +110,8 @@ def skipped(skips: Sequence[Skip], naming: Naming) -> list[NewFile]:
     """Return the list of files left out, one JSON object a line."""
     if not skips:
         return []
-    lines = [
-        dumps(
-            {
-                "path": bytes_to_json(skip.path),
-                "member": None if skip.member is None else bytes_to_json(skip.member),
-                "reason": str(skip.reason),
-                "detail": clean_text(skip.detail),
-            }
-        )
-        for skip in skips
-    ]
     name = f"{FOLDERS['skipped']}/{naming.stem('skipped')}.jsonl"
-    return [_new(name, len(skips), b"".join(line + b"\n" for line in lines), "skipped")]
+    return [_new(name, len(skips), skips_as_lines(skips), "skipped")]
 
 
 def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:

@@ -15,15 +15,15 @@ import numpy as np
 from clipsearch.arrays import distinct
 from clipsearch.errors import CorruptShardError
 from clipsearch.store import roots
-from clipsearch.store.codec import bytes_from_json
 from clipsearch.store.files import read_bytes, sha256, sha256_of_file
 from clipsearch.store.manifest import FileEntry, Manifest, read_current
 from clipsearch.store.packs import FOLDER, read_packs
 from clipsearch.store.rows import KnownFile, KnownText
 from clipsearch.store.schema import KINDS, RESTORE, VISIBLE
 from clipsearch.store.sidecar import ShardData
+from clipsearch.store.skips import from_lines as skips_from_lines
 from clipsearch.store.tables import Tables
-from clipsearch.types import EmbeddingBlock, Halves, Ints, Skip, SkipReason
+from clipsearch.types import EmbeddingBlock, Halves, Ints, Skip
 
 _FEW_SHARDS = 8  # so many are opened quicker than the record of the packs is read
 _LARGEST = np.iinfo(np.int64).max
@@ -343,14 +343,8 @@ class Snapshot:
             yield KnownText(*row.values())
 
     def skipped(self) -> list[Skip]:
-        """Return the files that the last run left out."""
-        skips: list[Skip] = []
-        for entry in self.manifest.files_of("skipped"):
-            for line in _read_checked(self.path, entry).splitlines():
-                row = json.loads(line)
-                member = None if row["member"] is None else bytes_from_json(row["member"])
-                skips.append(Skip(bytes_from_json(row["path"]), SkipReason(row["reason"]), row["detail"], member))
-        return skips
+        """Return the files left out when they were last looked at: ``KnownSkip``, or ``Skip`` of an import."""
+        return [skip for entry in self.manifest.files_of("skipped") for skip in self._skips(entry)]
 
     def imports(self) -> list[Any]:  # Any: JSON values
         """Return what ``Writer.commit_columns`` was last told of imports; empty where there were none."""
@@ -371,6 +365,12 @@ class Snapshot:
             for shard in shards:
                 shard.close()
         self._tables.close()
+
+    def _skips(self, entry: FileEntry) -> list[Skip]:
+        try:
+            return skips_from_lines(_read_checked(self.path, entry))
+        except (ValueError, KeyError, TypeError) as problem:
+            raise CorruptShardError(f"{entry.name} cannot be read: {problem!r}.\n{RESTORE}") from problem
 
     def live_rows(self, kind: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """Yield some columns (``schema.COLUMNS``) of all live rows, oldest shard first, in the order of ``blocks``."""
