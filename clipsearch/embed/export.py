@@ -69,7 +69,11 @@ def find_export(card: EncoderCard, tower: str, graph: str = "fp32") -> Export | 
     fingerprint = known_fingerprint(card)
     if fingerprint is None:
         return None
-    folder = export_folder(fingerprint, tower, graph)
+    return open_export(export_folder(fingerprint, tower, graph), fingerprint)
+
+
+def open_export(folder: str, fingerprint: str) -> Export | None:
+    """Return what lies in a folder, or None where it is not a whole export of these weights."""
     record = _read(os.path.join(folder, RECORD))
     if record is None or record.get("facts", {}).get("fingerprint") != fingerprint:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.embed.base import Encoder, covers_text, unit_norm
-from clipsearch.embed.card import EncoderCard
+from clipsearch.embed.card import EncoderCard, card_of
 from clipsearch.embed.clip_tokens import ClipTokens
 from clipsearch.embed.export import TOWER, VOCABULARY, WORDS, Export, find_export
 from clipsearch.embed.lengths import by_length, end_marks
@@ -50,8 +50,8 @@ class ExportedEncoder:
             precision: as for ``load_encoder``.
             threads: as for ``load_encoder``.
         """
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["card"].items()}
-        self.card = replace(EncoderCard(**known), name=card.name, checkpoint=card.checkpoint)
+        row = {key: value for key, value in facts["card"].items() if key != "name"}
+        self.card = replace(card_of(card.name, row), checkpoint=card.checkpoint)
         self.name = card.name
         self.dim = self.card.dim
         self.preprocess = Preprocess(**facts["preprocess"])

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -36,6 +37,7 @@ from clipsearch.embed.export import (
     exports_home,
     file_record,
     find_export,
+    open_export,
 )
 from clipsearch.embed.open_clip import OpenClipEncoder, quiet_root_logger
 from clipsearch.errors import MissingExtraError
@@ -43,6 +45,8 @@ from clipsearch.errors import MissingExtraError
 _OPSET = 18
 _EXAMPLE_ROWS = 2
 _EXAMPLE_TOKENS = 5
+_UNFINISHED = ".export-"
+_ABANDONED = 24 * 3600  # seconds after which nobody can be writing any more
 _INLINE_LIMIT = 1 << 30  # bytes; a graph of more than 2 GB cannot be one file
 
 
@@ -132,6 +136,9 @@ def _own_clean(encoder: OpenClipEncoder) -> str | None:
 class _Image(torch.nn.Module):
     """Bytes to embeddings: the image tower with its normalisation."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, encoder: OpenClipEncoder) -> None:
         super().__init__()
         self._model = encoder.model
@@ -211,16 +218,17 @@ def _keep(facts: dict[str, Any], tower: str, graph: str, write: Callable[[str], 
     """Write an export beside its place and put it there in one step; another process may have been faster."""
     place = export_folder(facts["fingerprint"], tower, graph)
     os.makedirs(exports_home(), exist_ok=True)
-    beside = tempfile.mkdtemp(prefix=".export-", dir=exports_home())
+    _clear_leftovers()
+    beside = tempfile.mkdtemp(prefix=_UNFINISHED, dir=exports_home())
     try:
         write(beside)
         files = {name: file_record(os.path.join(beside, name)) for name in sorted(os.listdir(beside))}
         for name in files:
             _sync(os.path.join(beside, name))
         _write_json(os.path.join(beside, RECORD), {"schema": "clipsearch.export/1", "facts": facts, "files": files})
-        if os.path.isdir(place):
-            shutil.rmtree(place)  # it is not whole, or find_export had found it
-        os.replace(beside, place)
+        if open_export(place, facts["fingerprint"]) is None:
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(beside, place)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -235,3 +243,10 @@ def _write_json(path: str, value: dict[str, Any]) -> None:  # Any: JSON
 def _sync(path: str) -> None:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def _clear_leftovers() -> None:
+    """Remove what exports that were killed have left behind."""
+    for entry in os.scandir(exports_home()):
+        if entry.name.startswith(_UNFINISHED) and time.time() - entry.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(entry.path, ignore_errors=True)

@@ -19,6 +19,10 @@ from clipsearch.types import Floats
 _BATCH = 16  # beyond this ONNX Runtime is slower again: what passes between layers falls out of the cache
 
 
+# Threads that wait by spinning would take the cores from the processes that decode.
+_SETTINGS = {"session.intra_op.allow_spinning": "0"}
+
+
 class OnnxRuntime:
     """Runs graphs with ONNX Runtime; see ``runtime.base.Runtime``."""
 
@@ -35,7 +39,7 @@ class OnnxRuntime:
 
     def prepare(self, tower: str) -> "Session":
         """Return the graph of a file, loaded when it is first run."""
-        return Session(tower, self._threads)
+        return Session(tower, self._threads, _SETTINGS)
 
     def run(self, tower: "Session", *inputs: NDArray[Any]) -> Floats:  # Any: uint8 pixels, int64 or float32
         """Run a graph over the rows of its inputs, which come in the order of the graph's own."""

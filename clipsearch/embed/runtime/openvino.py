@@ -5,6 +5,7 @@ OpenVINO converts it when it is loaded, which takes a few seconds.
 """
 
 import threading
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -41,7 +42,7 @@ class OpenVinoRuntime:
             MissingExtraError: OpenVINO is not installed.
         """
         try:
-            import openvino
+            openvino = import_module("openvino")
         except ImportError as error:
             raise MissingExtraError(
                 "The runtime 'openvino' is not installed.\nInstall with: pip install 'clipsearch[openvino]'"

@@ -1,9 +1,10 @@
 """Decode in child processes, embed in this one: with one encoder, or with several side by side.
 
-Encoders, one a device, run in threads of this process and not in processes of their own; a single one has a thread
-too, so that it works on while the run commits. A forward pass is spent in the runtime, which lets go of the interpreter
+Encoders, one a device, run in threads of this process and not in processes of their own; a single one has a thread too,
+so that it works on while the run commits. A forward pass is spent in the runtime, which lets go of the interpreter
 there and while it waits for a device; every CUDA device has a stream of its own; and pixels need not be copied once
-more to get to them. A batch goes to the encoder that is free first, and the answers are put in order again. An encoder that runs out of memory halves its own batches, see ``embed.runtime``.
+more to get to them. A batch goes to the encoder that is free first, and the answers are put in order again. An encoder
+that runs out of memory halves its own batches, see ``embed.runtime``.
 """
 
 from collections import deque

@@ -118,6 +118,17 @@ def test_a_named_runtime_exports_what_is_missing(own_exports):
     assert not [name for name in os.listdir(exports_home()) if name.startswith(".export")]
 
 
+def test_what_a_killed_export_left_is_removed_a_day_later(own_exports):
+    old, new = (os.path.join(exports_home(), f".export-{name}") for name in ("old", "new"))
+    for folder in (old, new):
+        os.mkdir(folder)
+    os.utime(old, (0, 0))
+    shutil.rmtree(find_export(load_card(own_exports.name), "text", "int8").folder)
+    export_model(own_exports.name, "int8")
+    assert not os.path.exists(old)
+    assert os.path.exists(new)
+
+
 def test_an_export_is_made_once(exported_clip, monkeypatch):
     monkeypatch.setattr("clipsearch.embed.exporting.OpenClipEncoder", None)  # nothing is loaded
     told = []
