@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from results import append, machine
 
 SIZES = {12: (4000, 3000), 2: (1600, 1200)}
-COUNTS = {12: 96, 2: 192}
+COUNTS = {12: 64, 2: 128}
 RUNTIMES = [("torch", "bf16"), ("onnx", "fp32"), ("openvino", "bf16"), ("onnx", "int8")]
 DRAWN = 12  # the others are these once more, with other bytes behind their end, so that they are no copies
 FEW = 4  # the plain loops take one picture in so many: they are slow, and each picture costs them the same

@@ -83,7 +83,7 @@ def pull_model(console: Console, name: str) -> int:
     return 0
 
 
-@command.command("export", short_help="Export a model's towers, so that it runs faster and without torch.")
+@command.command("export", short_help="Export a model, so that it runs faster and without torch.")
 @click.argument("name", shell_complete=options.complete_models)
 @click.option(
     "--precision",
