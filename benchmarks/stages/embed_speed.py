@@ -12,7 +12,8 @@ takes all pictures once, in turn, so that drift meets all alike:
 - ``clipsearch RUNTIME``: ``ingest`` into an empty collection, from scanning to the last commit;
 - the bare stages: ``decode`` on one core, and each ``tower`` alone on all cores.
 
-``of ideal`` is the rate as a share of 1 / (1 / tower + decode / cores), a machine whose cores never wait.
+Processor time, children included, stands beside the rates: it says what a picture costs on a machine that others use
+too. ``of_ideal`` is the rate as a share of 1 / (1 / tower + decode / cores), a machine whose cores never wait.
 """
 
 import argparse
@@ -71,17 +72,24 @@ def main() -> None:
     start = time.monotonic()
     contenders = load(folder, options.megapixels)
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    work: dict[str, list[float]] = {name: [] for name in contenders}
     shares: dict[str, Any] = {}
     for round_ in range(options.rounds):
         if time.monotonic() - start > options.seconds:
             break
         for name, contender in contenders.items():
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), processor_time()
             shares[name] = contender.run()
             times[name].append((time.perf_counter() - began) / contender.pictures)
+            work[name].append((processor_time() - worked) / contender.pictures)
             print(f"round {round_ + 1}: {name:30} {1 / times[name][-1]:7.1f} images/s", flush=True)
     for name in contenders:
-        report(name, contenders, times, shares[name], options.out)
+        report(name, contenders, times, work[name], shares[name], options.out)
+
+
+def processor_time() -> float:
+    """Return the processor seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def prepare_model(folder: Path) -> None:
@@ -206,7 +214,14 @@ def decode(preprocess: Any, files: list[Path]) -> None:
         decode_image(file.read_bytes(), preprocess, limits)
 
 
-def report(name: str, contenders: dict[str, Contender], times: dict[str, list[float]], shares: Any, out: str) -> None:
+def report(
+    name: str,
+    contenders: dict[str, Contender],
+    times: dict[str, list[float]],
+    work: list[float],
+    shares: Any,
+    out: str,
+) -> None:
     """Print and keep a rate, its ratios to the plain loops round by round, and what it reaches of the ideal."""
     seconds = times[name]
     rates = [1 / one for one in seconds]
@@ -217,6 +232,7 @@ def report(name: str, contenders: dict[str, Contender], times: dict[str, list[fl
         "spread": round((max(rates) - min(rates)) / statistics.median(rates), 3),
         "runs": len(rates),
         "pictures": contenders[name].pictures,
+        "processor_ms_per_image": round(1000 * statistics.median(work), 2),
     }
     size, _, kind = name.partition(" MP clipsearch ")
     if kind:
