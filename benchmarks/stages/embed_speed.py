@@ -75,7 +75,7 @@ def main() -> None:
     work: dict[str, list[float]] = {name: [] for name in contenders}
     shares: dict[str, Any] = {}
     for round_ in range(options.rounds):
-        if time.monotonic() - start > options.seconds:
+        if round_ and time.monotonic() - start > options.seconds:
             break
         for name, contender in contenders.items():
             began, worked = time.perf_counter(), processor_time()
