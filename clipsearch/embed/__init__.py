@@ -76,8 +76,8 @@ def load_encoder(
     Args:
         name: a card's name, ``ARCH/TAG``, ``open_clip:ARCH/TAG``, ``ARCH@/path/to/checkpoint.pt`` or
             ``local-dir:/folder``.
-        runtime: name from ``RUNTIMES``, which exports an open_clip model that is not exported yet; or "auto" for the fastest
-            that is here, see ``pick_runtime``.
+        runtime: name from ``RUNTIMES``, which exports an open_clip model that is not exported yet; or "auto" for
+            the fastest that is here, see ``pick_runtime``.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...
         precision: "auto" (bfloat16 or float16 autocast on CUDA; on a CPU bfloat16 where the processor has it and the
             runtime can, else float32), "fp32", "bf16", "fp16", "int8" (the runtime "onnx" alone).

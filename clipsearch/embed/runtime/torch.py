@@ -3,9 +3,9 @@
 Precision, and why:
 
 - On CUDA "auto" is autocast to bfloat16 (float16 where the card has no bfloat16): weights stay float32.
-- On a CPU "auto" casts the weights to bfloat16 where the processor multiplies it itself, else it is float32. Three to
-  four times as fast, for a cosine to float32 of 0.9999 (``benchmarks/stages/embed_precision.py`` measures what that
-  does to neighbours). Autocast is a trap there: at batch 8 it ran at a third of float32's speed.
+- On a CPU "auto" casts the weights to bfloat16 where the processor multiplies it itself, else it is float32. What that
+  gains and costs: ``benchmarks/stages/embed_speed.py`` and ``embed_precision.py``. Autocast is a trap there: at batch 8
+  it ran at a third of float32's speed.
 
 When CUDA runs out of memory the batch is halved, and stays halved; other programs may have taken the memory.
 """
