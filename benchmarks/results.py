@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "onnxruntime", "pyarrow", "pillow", "torch", "open_clip_torch", "faiss-cpu")
+PACKAGES = ("numpy", "onnxruntime", "pyarrow", "pillow", "torch", "open_clip_torch", "faiss-cpu", "openvino")
 
 
 def machine() -> dict[str, Any]:

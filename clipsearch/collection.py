@@ -179,6 +179,11 @@ class Collection:
         check_encoder(encoder, record, self.path)
         return encoder
 
+    @property
+    def how(self) -> str | None:
+        """What runs the encoder, in a few words; None until it is loaded."""
+        return None if self._encoder is None else self._encoder.how
+
     def index(
         self,
         source: PathLike,

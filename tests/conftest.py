@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,41 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@dataclass(frozen=True)
+class ExportedClip:
+    """A tiny CLIP with random weights: its name, its checkpoint, and the model cache beside which its exports lie."""
+
+    name: str
+    checkpoint: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def _exported_clip(tmp_path_factory: pytest.TempPathFactory) -> ExportedClip:
+    for package in ("open_clip", "onnx", "onnxscript"):
+        pytest.importorskip(package)
+    from clipsearch.embed import export_model
+
+    spec = importlib.util.spec_from_file_location(
+        "tiny_models_of_the_exports", Path(__file__).parent / "unit" / "embed" / "tiny_open_clip.py"
+    )
+    assert spec is not None and spec.loader is not None
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    folder = tmp_path_factory.mktemp("exported")
+    tiny.register(folder, "exported-clip", tiny.CLIP)
+    checkpoint = tiny.save(tiny.random_model("exported-clip"), folder / "clip.pt")
+    made = ExportedClip(f"exported-clip@{checkpoint}", checkpoint, folder / "hub")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str(made.cache))
+        export_model(made.name, "int8")
+    return made
+
+
+@pytest.fixture
+def exported_clip(_exported_clip: ExportedClip, monkeypatch: pytest.MonkeyPatch) -> ExportedClip:
+    """A tiny CLIP that is exported in fp32 and int8; the environment says where."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(_exported_clip.cache))
+    return _exported_clip

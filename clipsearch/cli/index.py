@@ -131,6 +131,8 @@ def command(
         if index is None:
             _warn_of_another_root(console, collection, path, source)
         done = _run(console, collection, source, settings)
+        if collection.how:
+            console.detail(f"model {collection.model}: {collection.how}")
         _say(console, done, path, report)
         build(console, collection, wanted, settings["jobs"])
     return FINISHED_WITH_SKIPS if done.skips else 0

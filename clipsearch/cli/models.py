@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from clipsearch.embed import EncoderCard
 
 
-@click.group("models", short_help="List the models, locate or download one.", invoke_without_command=True)
+@click.group("models", short_help="List the models, locate, download or export one.", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List the models, locate or download one.
+    """List the models, locate, download or export one.
 
     \b
     clipsearch models list
     clipsearch models path vit-b-32-256
     clipsearch models pull vit-b-32-256
+    clipsearch models export vit-b-32-256
     """  # noqa: D301
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -79,6 +80,27 @@ def pull_model(console: Console, name: str) -> int:
     from clipsearch.embed import load_card, pull
 
     console.results([pull(load_card(name), console.note)])
+    return 0
+
+
+@command.command("export", short_help="Export a model, so that it runs faster and without torch.")
+@click.argument("name", shell_complete=options.complete_models)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Numbers of the exported weights; int8 is faster and less exact.",
+)
+@options.common
+def export_towers(console: Console, name: str, precision: str) -> int:
+    """Export a model's towers, so that it runs faster and without torch.
+
+    Done once for its weights, beside the Hugging Face cache; --runtime auto then uses them. Prints where they lie.
+    """
+    from clipsearch.embed import export_model
+
+    console.results(export_model(name, precision, console.note))
     return 0
 
 

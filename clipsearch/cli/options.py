@@ -84,7 +84,7 @@ def encoder(function: F) -> F:
             ),
             click.option(
                 "--precision",
-                type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+                type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
                 default="auto",
                 show_default=True,
                 help="Numbers the model computes in.",

@@ -158,7 +158,8 @@ def command(
             **wanted,
             **_given(where=where, recall=request.recall, augment=False if no_augment else None),
         )
-        console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
+        run_by = f" ({collection.how})" if collection.how else ""
+        console.detail(f"{collection.path}: model {collection.model}{run_by}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
             console.note(f"note: {note}")
         more = filling.offer(console, collection, result, asked, fill, fill_model)

@@ -1,6 +1,6 @@
 """What a person reads after an index run: counts in one line, and every file left out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clipsearch.present.text import cell_width, count, duration, printable
@@ -39,6 +39,17 @@ def index_summary(report: "IndexReport", place: str, width: int | None) -> Itera
         yield f"{printable(place)}: {whole}"
         yield f"  {', '.join(done)}"
         yield f"  {rest}"
+    if report.embedded and (shares := stage_shares(report.stages, report.seconds)):
+        yield f"  {shares}"
+
+
+def stage_shares(stages: Mapping[str, float], seconds: float) -> str:
+    """Return what part of a run's time it spent waiting for each stage, the largest first; "" without a figure.
+
+    Stages overlap, so a stage that others hide shows as little: what has the largest part is what to make faster.
+    """
+    parts = [(share, stage) for stage, spent in stages.items() if (share := round(100 * spent / max(seconds, 1e-9)))]
+    return ", ".join(f"{stage} {share} %" for share, stage in sorted(parts, reverse=True))
 
 
 def import_summary(report: "ImportReport", place: str) -> str:

@@ -6,8 +6,9 @@ product of two embeddings of unit norm, their cosine, is the score. The contract
 
 - ``encode_images`` takes uint8 pixels (B, S, S, 3) as ``preprocess`` makes them, ``encode_texts`` takes B texts;
   both give float32 (B, D) of unit L2 norm, with (0, D) for an empty batch;
-- a row does not depend on what else is in its batch;
-- ``fingerprint`` is the same for the same weights and policy, whatever the device, and another one otherwise.
+- a row does not depend on what else is in its batch, but for rounding (coarse in bf16, coarser in int8);
+- ``fingerprint`` is the same for the same weights and policy, whatever the device, the runtime and the precision, and
+  another one otherwise: these round an embedding and leave it in its space.
 
 A family is a class called as ``Family(card, runtime=..., device=..., precision=..., threads=...)``, the last four
 strings or None as ``load_encoder`` gets them; a family that has no use for one ignores it.
@@ -45,6 +46,11 @@ class Encoder(Protocol):
     preprocess: Preprocess
     logit_scale: float | None
     logit_bias: float | None
+
+    @property
+    def how(self) -> str:
+        """What runs the towers, in a few words for people."""
+        ...
 
     def encode_images(self, pixels: Pixels) -> Floats:
         """Embed pictures: uint8 (B, S, S, 3) RGB → float32 (B, D), unit norm."""

@@ -13,7 +13,7 @@ The shipped cards are the rows of ``cards.toml``. Any other open_clip model has 
 
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -81,10 +81,11 @@ class EncoderCard:
 @cache
 def _table() -> dict[str, EncoderCard]:
     rows = tomllib.loads(files("clipsearch.embed").joinpath("cards.toml").read_text(encoding="utf-8"))
-    return {name: _card(name, row) for name, row in rows.items()}
+    return {name: card_of(name, row) for name, row in rows.items()}
 
 
-def _card(name: str, row: dict[str, object]) -> EncoderCard:
+def card_of(name: str, row: Mapping[str, object]) -> EncoderCard:
+    """Return the card that plain values make, as they come from TOML or JSON: lists become tuples."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     return EncoderCard(name=name, **values)  # pyright: ignore[reportArgumentType]  a test checks every row's types
 

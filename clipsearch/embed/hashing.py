@@ -61,6 +61,11 @@ class HashingEncoder:
         own = dim - len(COLOURS)
         self._matrix = np.random.default_rng(_SEED).standard_normal((_GRID * _GRID * 3, own)) / np.sqrt(own)
 
+    @property
+    def how(self) -> str:
+        """What runs the towers."""
+        return "numpy"
+
     def encode_images(self, pixels: Pixels) -> Floats:
         """Embed pictures: uint8 (B, S, S, 3) → float32 (B, D), unit norm."""
         rows = [self._image(picture) for picture in pixels]  # one by one: a row is the same in every batch

@@ -13,13 +13,10 @@ Why it starts fast and stays small:
 
 import hashlib
 import json
-import os
-import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +24,7 @@ from numpy.typing import NDArray
 from clipsearch.embed.base import covers_text, unit_norm
 from clipsearch.embed.card import EncoderCard, load_card
 from clipsearch.embed.preprocess import Preprocess
+from clipsearch.embed.runtime.onnx import Session
 from clipsearch.types import Floats, Ints, Pixels
 
 WEIGHTS = Path(__file__).parent / "weights" / "mini"
@@ -67,8 +65,15 @@ class MiniEncoder:
         self.preprocess = Preprocess(**facts["preprocess"])
         self.logit_scale: float | None = facts["logit_scale"]
         self.logit_bias: float | None = None
-        self._image = _Session(self._folder / "image.onnx", threads)
-        self._text = _Session(self._folder / "text.onnx", threads)
+        # Without this the int8 weights would be widened again at every run.
+        settings = {"session.disable_quant_qdq": "1"}
+        self._image = Session(self._folder / "image.onnx", threads, settings)
+        self._text = Session(self._folder / "text.onnx", threads, settings)
+
+    @property
+    def how(self) -> str:
+        """What runs the towers."""
+        return "ONNX Runtime"
 
     def encode_images(self, pixels: Pixels) -> Floats:
         """Embed pictures: uint8 (B, S, S, 3) RGB → float32 (B, D), unit norm."""
@@ -76,7 +81,7 @@ class MiniEncoder:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
             raise ValueError(f"pixels are uint8 (B, {side}, {side}, 3), not {pixels.dtype} {pixels.shape}")
         batches = [pixels[i : i + IMAGE_BATCH] for i in range(0, len(pixels), IMAGE_BATCH)]
-        found = [self._image.run({"pixels": np.ascontiguousarray(batch)}) for batch in batches]
+        found = [self._image.run([batch]) for batch in batches]
         return unit_norm(np.concatenate([np.empty((0, self.dim), np.float32), *found]))
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
@@ -115,46 +120,13 @@ class MiniEncoder:
                 digest.update(hashlib.file_digest(handle, "sha256").digest())
         return digest.hexdigest()
 
-    def _words(self, tokens: list[list[int]]) -> dict[str, Floats]:
+    def _words(self, tokens: list[list[int]]) -> list[Floats]:
         """Look up word embeddings float32 (B, T, 384), with a mask (B, T): 1 where there is a token."""
         longest = max(map(len, tokens))
         ids: Ints = np.array([row + [0] * (longest - len(row)) for row in tokens], np.int64)
         table, scales = self._table
         mask = np.arange(longest)[None] < np.array([[len(row)] for row in tokens])
-        return {"words": table[ids] * scales[ids][..., None], "mask": mask.astype(np.float32)}
-
-
-class _Session:
-    """An ONNX Runtime session, made on first use, and anew after a fork, which it would not survive."""
-
-    def __init__(self, path: Path, threads: int | None) -> None:
-        self._path, self._threads = path, threads
-        self._lock = threading.Lock()
-        self._sessions: dict[int, Any] = {}  # by process; a parent's is kept, as destroying it here could hang
-
-    def run(self, inputs: dict[str, Any]) -> Floats:
-        """Return the graph's only output."""
-        return self._of_this_process().run(None, inputs)[0]
-
-    def _of_this_process(self) -> Any:  # Any: onnxruntime has no types
-        session = self._sessions.get(os.getpid())
-        if session is not None:
-            return session
-        with self._lock:
-            if os.getpid() not in self._sessions:
-                self._sessions[os.getpid()] = self._make()
-            return self._sessions[os.getpid()]
-
-    def _make(self) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # Without this the int8 weights would be widened again at every run.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        return [table[ids] * scales[ids][..., None], mask.astype(np.float32)]
 
 
 class WordPiece:

@@ -33,9 +33,11 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from clipsearch.embed.base import covers_text, unit_norm
 from clipsearch.embed.card import LOCAL_DIR, EncoderCard
+from clipsearch.embed.causal import causal_text
+from clipsearch.embed.lengths import by_length, end_marks
 from clipsearch.embed.locate import TOKENIZER_FILES, expected_path, hub_file, missing, snapshot, weights_path
 from clipsearch.embed.preprocess import Preprocess
-from clipsearch.embed.runtime.base import Runtime
+from clipsearch.embed.runtime.torch import TorchRuntime
 from clipsearch.errors import InputError, UnknownNameError, WeightsNotFoundError
 from clipsearch.types import Floats, Pixels
 
@@ -80,26 +82,28 @@ class OpenClipEncoder:
         precision: str = "auto",
         threads: int | None = None,
     ) -> None:
-        from clipsearch.embed import RUNTIMES
-
-        self._runtime: Runtime = RUNTIMES.load("torch" if runtime == "auto" else runtime)(
-            device=device, precision=precision, threads=threads
-        )
+        self._runtime = TorchRuntime(device=device, precision=precision, threads=threads)
         ready = plan(card)
-        model, self._tokenize = build(ready)
+        model, self.tokenizer = build(ready)
         self.name = card.name
         self.dim = int(ready.config["embed_dim"])
         self.preprocess = preprocess_of(model)
-        self.card = _complete(ready.card, self.dim, self.preprocess, int(self._tokenize.context_length or 0))
+        self.card = _complete(ready.card, self.dim, self.preprocess, int(self.tokenizer.context_length or 0))
         self.logit_scale: float | None = _scalar(model.logit_scale, exponential=True)
         self.logit_bias: float | None = _scalar(model.logit_bias)
         self._fingerprint: str | None = None
         if self._runtime.casts_weights:
             self._fingerprint = self._digest(model)  # of the weights as they are on disk
-        self._model: Any = self._runtime.prepare(model)  # Any: CLIP, CustomTextCLIP or CoCa share no typed base
+        self.model: Any = self._runtime.prepare(model)  # Any: CLIP, CustomTextCLIP or CoCa share no typed base
         self._mean = self._runtime.tensor(self.preprocess.mean).view(1, 3, 1, 1)
         self._std = self._runtime.tensor(self.preprocess.std).view(1, 3, 1, 1)
-        self._dtype = next(self._model.parameters()).dtype
+        self._dtype = next(self.model.parameters()).dtype
+        self._causal = causal_text(self.model)
+
+    @property
+    def how(self) -> str:
+        """What runs the towers."""
+        return f"torch in {self._runtime.precision} on {self._runtime.device}"
 
     def encode_images(self, pixels: Pixels) -> Floats:
         """Embed pictures: uint8 (B, S, S, 3) → float32 (B, D), unit norm."""
@@ -117,7 +121,7 @@ class OpenClipEncoder:
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of weights, preprocessing and tokenisation; computed once."""
         if self._fingerprint is None:
-            self._fingerprint = self._digest(self._model)
+            self._fingerprint = self._digest(self.model)
         return self._fingerprint
 
     def covers_text(self, text: str) -> bool:
@@ -127,7 +131,15 @@ class OpenClipEncoder:
     def _encode(self, texts: Sequence[str]) -> Floats:
         # A lone surrogate, as in a file name with bytes that are not UTF-8, cannot be tokenised.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        return unit_norm(self._runtime.run(self._model.encode_text, self._tokenize(clean).numpy()))
+        tokens = self.tokenizer(clean).numpy()
+        tower = self._causal
+        if tower is None:
+            return unit_norm(self._runtime.run(self.model.encode_text, tokens))
+        last = end_marks(tokens, tower.pool, tower.eos)
+        found = np.empty((len(tokens), self.dim), np.float32)
+        for rows in by_length(last, self._runtime.batch_size):
+            found[rows] = self._runtime.run(tower.encode, tokens[rows, : last[rows].max() + 1], last[rows])
+        return unit_norm(found)
 
     def _image_tower(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalise on the device and run the image tower: uint8 (B, S, S, 3) → (B, D)."""
@@ -135,7 +147,7 @@ class OpenClipEncoder:
         if x.device.type == "cpu":
             x = x.contiguous()  # torchvision's layout; another one picks other kernels and gives other last bits
         x = x.div_(255).sub_(self._mean).div_(self._std)
-        return self._model.encode_image(x.to(self._dtype))
+        return self.model.encode_image(x.to(self._dtype))
 
     def _digest(self, model: torch.nn.Module) -> str:
         """Hash the tensors in the order of their names, so that the container (.pt, .safetensors) does not matter."""
@@ -147,7 +159,7 @@ class OpenClipEncoder:
         gelu = sorted({type(module).__name__ for module in model.modules() if "GELU" in type(module).__name__})
         policy = {"preprocess": self.preprocess.spec(), "activations": gelu, "normalise": "l2"}
         digest.update(json.dumps(policy, sort_keys=True).encode())
-        digest.update(self._tokenize(list(_PROBE)).numpy().astype(np.int64).tobytes())
+        digest.update(self.tokenizer(list(_PROBE)).numpy().astype(np.int64).tobytes())
         return digest.hexdigest()
 
 
@@ -220,7 +232,7 @@ def build(ready: Plan) -> tuple[Any, Any]:  # Any: open_clip's models and tokeni
     local_tower = {"hf_model_name": ready.text_tower, "hf_model_pretrained": False}
     overrides = {"text_cfg": ready.config["text_cfg"] | local_tower} if ready.text_tower else {}
     try:
-        with _quiet_root_logger():
+        with quiet_root_logger():
             model = open_clip.create_model(
                 name,
                 pretrained=file,
@@ -368,8 +380,8 @@ def _scalar(parameter: torch.Tensor | None, exponential: bool = False) -> float 
 
 
 @contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """Keep open_clip's calls of ``logging.info`` from installing a handler on the root logger of a user's program."""
+def quiet_root_logger() -> Iterator[None]:
+    """Keep a library's calls of ``logging.info`` from installing a handler on the root logger of a user's program."""
     root, silent = logging.getLogger(), logging.NullHandler()
     root.addHandler(silent)
     try:

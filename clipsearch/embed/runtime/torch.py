@@ -3,30 +3,38 @@
 Precision, and why:
 
 - On CUDA "auto" is autocast to bfloat16 (float16 where the card has no bfloat16): weights stay float32.
-- On a CPU "auto" is float32. Autocast is a trap there: at batch 8 it ran at a third of float32's speed. Who wants speed
-  asks for ``precision="bf16"``, which casts the weights themselves and is three times as fast on processors that
-  have bfloat16 instructions.
+- On a CPU "auto" casts the weights to bfloat16 where the processor multiplies it itself, else it is float32. What that
+  gains and costs: ``benchmarks/stages/embed_speed.py`` and ``embed_precision.py``. Autocast is a trap there: at batch 8
+  it ran at a third of float32's speed.
 
 When CUDA runs out of memory the batch is halved, and stays halved; other programs may have taken the memory.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipsearch.embed.runtime.base import Tower
+from clipsearch.embed.processor import has_bfloat16
+from clipsearch.embed.runtime.base import PRECISIONS, Tower
 from clipsearch.errors import InputError
 from clipsearch.types import Floats
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _BATCH_CPU, _BATCH_CUDA = 64, 512
 
 
 class TorchRuntime:
-    """Runs towers with torch; see ``runtime.base.Runtime``."""
+    """Runs towers with torch; see ``runtime.base.Runtime``.
+
+    Attributes:
+        casts_weights: whether ``prepare`` changes the numbers of the weights.
+    """
+
+    takes: ClassVar[Literal["modules", "graphs"]] = "modules"
 
     def __init__(self, device: str = "auto", precision: str = "auto", threads: int | None = None) -> None:
         if precision not in PRECISIONS:
@@ -36,9 +44,14 @@ class TorchRuntime:
         self._on_cuda = self._device.type == "cuda"
         if precision == "fp16" and not self._on_cuda:
             raise InputError(f"float16 is for CUDA; on {self.device} use precision 'fp32' or 'bf16'.")
-        self._weights = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-        self.casts_weights = self._weights != torch.float32
+        if precision == "int8":
+            raise InputError("torch computes in fp32, bf16 or fp16 here; int8 is for the runtime 'onnx'.")
         self._autocast = _autocast_type() if self._on_cuda and precision == "auto" else None
+        if precision == "auto" and not self._on_cuda:
+            precision = "bf16" if has_bfloat16() else "fp32"
+        self._weights = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        self.precision = _NAMES[self._autocast or self._weights]
+        self.casts_weights = self._weights != torch.float32
         self.batch_size = _BATCH_CUDA if self._on_cuda else _BATCH_CPU
         if threads is not None:
             torch.set_num_threads(threads)  # torch has this one setting for the whole process
@@ -57,29 +70,29 @@ class TorchRuntime:
         """Return a float tensor in the type of the weights."""
         return x.to(self._weights)
 
-    def run(self, tower: Tower, batch: NDArray[Any]) -> Floats:  # Any: uint8 pixels or int64 tokens
-        """Run a tower over the rows of a batch, at most ``batch_size`` at once.
+    def run(self, tower: Tower, *inputs: NDArray[Any]) -> Floats:  # Any: uint8 pixels or int64 tokens
+        """Run a tower over the rows of its inputs, at most ``batch_size`` at once.
 
         Raises:
             InputError: memory runs out even for a single row.
         """
         parts: list[Floats] = []
         start = 0
-        while start < len(batch):
-            part = self._try(tower, batch[start : start + self.batch_size])
+        while start < len(inputs[0]):
+            part = self._try(tower, [rows[start : start + self.batch_size] for rows in inputs])
             if part is None:
-                self._shrink(min(self.batch_size, len(batch) - start))
+                self._shrink(min(self.batch_size, len(inputs[0]) - start))
                 continue
             parts.append(part)
             start += len(part)
         return np.concatenate(parts)
 
-    def _try(self, tower: Tower, rows: NDArray[Any]) -> Floats | None:  # Any: as for run
+    def _try(self, tower: Tower, inputs: Sequence[NDArray[Any]]) -> Floats | None:  # Any: as for run
         """Run one part; None when memory runs out. The error ends here: while it lives it holds the tensors."""
         autocast = torch.autocast("cuda", dtype=self._autocast) if self._autocast else nullcontext()
         try:
             with torch.inference_mode(), autocast:
-                return tower(self._upload(rows)).float().cpu().numpy()
+                return tower(*map(self._upload, inputs)).float().cpu().numpy()
         except torch.OutOfMemoryError:
             return None
 

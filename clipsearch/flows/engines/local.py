@@ -1,9 +1,10 @@
 """Decode in child processes, embed in this one: with one encoder, or with several side by side.
 
-Several encoders, one a device, run in threads of this process and not in processes of their own. A forward pass is
-spent in torch, which lets go of the interpreter there and while it waits for a device; every CUDA device has a stream
-of its own; and pixels need not be copied once more to get to them. A batch goes to the encoder that is free first, and
-the answers are put in order again. An encoder that runs out of memory halves its own batches, see ``embed.runtime``.
+Encoders, one a device, run in threads of this process and not in processes of their own; a single one has a thread too,
+so that it works on while the run commits. A forward pass is spent in the runtime, which lets go of the interpreter
+there and while it waits for a device; every CUDA device has a stream of its own; and pixels need not be copied once
+more to get to them. A batch goes to the encoder that is free first, and the answers are put in order again. An encoder
+that runs out of memory halves its own batches, see ``embed.runtime``.
 """
 
 from collections import deque
@@ -67,10 +68,7 @@ class LocalEngine:
         encoders = (self._encoder, *self._others())
         with run_ahead(work.pool.run(work.requests()), _AHEAD * work.batch_size * len(encoders)) as results:
             batches = cut(_pictures(timed_iteration(work.timed, "decode", results)), work.batch_size)
-            if len(encoders) == 1:
-                yield from _in_turn(encoders[0], batches, work)
-            else:
-                yield from _side_by_side(encoders, batches, work)
+            yield from _side_by_side(encoders, batches, work)
 
 
 @dataclass(slots=True)
@@ -115,14 +113,6 @@ def _encode(encoder: Encoder, batch: _Batch) -> Floats:
     if not batch.new:
         return np.empty((0, encoder.dim), np.float32)
     return encoder.encode_images(np.stack([image.pixels for image in batch.new.values()]))
-
-
-def _in_turn(encoder: Encoder, batches: Iterator[list[Decoded | Skip]], work: Work) -> Iterator[list[Result]]:
-    for results in batches:
-        batch = _batch(results, work.is_known, work.looks)
-        with work.timed("embed"):
-            embeddings = _encode(encoder, batch)
-        yield batch.answers(embeddings)
 
 
 def _side_by_side(

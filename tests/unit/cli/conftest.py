@@ -62,6 +62,7 @@ class FakeCollection:
     verdict: Verdict = Verdict.UNCALIBRATED
     p_value: float | None = None
     version: int = 3
+    how: str | None = None
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 import clipsearch
 from clipsearch.cli import group
-from clipsearch.cli.summary import index_summary, skip_listing
+from clipsearch.cli.summary import index_summary, skip_listing, stage_shares
 from clipsearch.errors import CollectionNotFoundError, InputError
 from clipsearch.flows.ingest import IndexReport
 from clipsearch.types import Skip, SkipReason
@@ -40,13 +40,21 @@ def test_the_closing_line_counts_everything_and_is_one_line_in_a_pipe(cli, fake,
     assert done.err == (
         "indexes/photos: 1,000 images (996 embedded, 2 reused, 2 unchanged, 0 deleted), "
         "0 skipped, 12 ignored in 21.4 s (46.5 images/s)\n"
+        "  embed 93 %\n"
     )
 
 
 def test_on_a_narrow_terminal_no_line_of_the_summary_is_wider_than_it():
     lines = list(index_summary(report(texts=5000, texts_total=5000), "indexes/photos", 80))
-    assert len(lines) == 3 and all(len(line) <= 80 for line in lines)
+    assert len(lines) == 4 and all(len(line) <= 80 for line in lines)
     assert lines[0] == "indexes/photos: 1,000 images, 5,000 captions" and "5,000 new captions" in lines[1]
+
+
+def test_the_share_of_each_stage_is_named_the_largest_first():
+    assert stage_shares({"scan": 0.01, "decode": 3.0, "embed": 15.5, "write": 1.0}, 20.0) == (
+        "embed 78 %, decode 15 %, write 5 %"
+    )
+    assert stage_shares({}, 0.0) == ""
 
 
 def test_a_run_with_nothing_to_embed_claims_no_speed():
@@ -58,7 +66,7 @@ def test_skipped_files_are_named_and_the_exit_code_is_3(cli, fake, photos):
     fake.report = report(skip("a/b.jpg"), skip("c\n.jpg"), skip("d.jpg", SkipReason.EMPTY, ""))
     done = cli("index", "photos")
     assert done.code == 3
-    assert done.err.splitlines()[:-1] == [
+    assert done.err.splitlines()[:-2] == [
         "skipped 3 files:",
         "  truncated (2)",
         "    a/b.jpg: 12 bytes short",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from embed_inputs import TEXTS
 
-from clipsearch.embed import expected_path, load_card, load_encoder, weights_path
+import clipsearch.embed
+from clipsearch.embed import expected_path, load_card, weights_path
 from clipsearch.errors import InputError, UnknownNameError, WeightsNotFoundError
 
 open_clip = pytest.importorskip("open_clip")
@@ -17,6 +18,11 @@ import torch  # noqa: E402
 from open_clip import pretrained as tables  # noqa: E402
 
 TOLERANCE = 1e-6
+
+
+def load_encoder(name, **options):
+    """Load for torch, in float32 unless another precision is asked for: open_clip's own numbers."""
+    return clipsearch.embed.load_encoder(name, **{"runtime": "torch", "precision": "fp32", **options})
 
 
 def reference(name, checkpoint, pictures, texts, **options):
@@ -77,14 +83,14 @@ def test_a_siglip_model_keeps_its_preprocessing_scale_and_bias(tiny):
 
 def test_texts_are_padded_to_the_full_context_whatever_the_batch(tiny):
     encoder = load_encoder(tiny.siglip_name)
-    assert encoder._tokenize(["a dog"]).shape == (1, 16)
-    assert encoder._tokenize(["a dog", "a red cat runs " * 20]).shape == (2, 16)
+    assert encoder.tokenizer(["a dog"]).shape == (1, 16)
+    assert encoder.tokenizer(["a dog", "a red cat runs " * 20]).shape == (2, 16)
     alone, together = encoder.encode_texts(["a dog"]), encoder.encode_texts(["a dog", "a red cat runs " * 20])
     np.testing.assert_allclose(alone[0], together[0], atol=1e-6)
 
 
 def test_the_model_is_in_evaluation_mode_and_takes_no_gradients(tiny):
-    model = load_encoder(tiny.clip_name)._model
+    model = load_encoder(tiny.clip_name).model
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
@@ -218,7 +224,7 @@ def test_a_text_tower_of_transformers_is_built_from_files_on_disk(tmp_path, no_n
     tiny_open_clip.save(model, folder / "model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     encoder = load_encoder(f"local-dir:{folder}")
-    tokens = encoder._tokenize(TEXTS)
+    tokens = encoder.tokenizer(TEXTS)
     with torch.inference_mode():
         expected = model.encode_text(tokens, normalize=True).numpy()
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, atol=TOLERANCE)

@@ -75,19 +75,42 @@ def test_no_gradient_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)]
+    ("precision", "has_it", "dtype"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float32),
+        ("fp32", True, torch.float32),
+        ("bf16", False, torch.bfloat16),
+    ],
 )
-def test_weights_on_a_cpu_are_float32_unless_bfloat16_is_asked_for(precision, dtype):
+def test_weights_on_a_cpu_are_bfloat16_where_the_processor_has_it_or_it_is_asked_for(
+    precision, has_it, dtype, monkeypatch
+):
+    monkeypatch.setattr("clipsearch.embed.runtime.torch.has_bfloat16", lambda: has_it)
     runtime = TorchRuntime("cpu", precision)
     module = runtime.prepare(torch.nn.Linear(3, 2))
     assert module.weight.dtype == dtype
-    assert runtime.casts_weights == (precision == "bf16")
+    assert runtime.precision == {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
+    assert runtime.casts_weights == (dtype != torch.float32)
     assert not module.training
+
+
+def test_several_inputs_are_cut_at_the_same_rows():
+    runtime = TorchRuntime("cpu")
+    runtime.batch_size = 3
+    found = runtime.run(lambda a, b: a + b, batch(8), 10 * batch(8))
+    np.testing.assert_array_equal(found, 11.0 * batch(8))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"precision": "int4"}, {"device": "cpu", "precision": "fp16"}, {"device": "abacus"}, {"device": "cuda:99"}],
+    [
+        {"precision": "int4"},
+        {"precision": "int8"},
+        {"device": "cpu", "precision": "fp16"},
+        {"device": "abacus"},
+        {"device": "cuda:99"},
+    ],
 )
 def test_what_this_machine_cannot_do_is_a_clear_error(options):
     with pytest.raises(ClipsearchError):
