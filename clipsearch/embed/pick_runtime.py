@@ -3,8 +3,8 @@
 A runtime that is named runs both towers, but a text tower that cannot be exported stays with torch. With "auto":
 
 - an NVIDIA card is used through torch for pictures;
-- *pictures* on a CPU go to the fastest that is here: OpenVINO, then torch in bfloat16 where the processor has it, then
-  ONNX Runtime in float32, which is still twice torch's float32 (``benchmarks/stages/embed_speed.py``);
+- *pictures* on a CPU go to the first that is here of: OpenVINO, then torch in bfloat16 where the processor has it, then
+  ONNX Runtime in float32 (to compare them: ``benchmarks/stages/embed_speed.py``);
 - *texts* go to ONNX Runtime: a query is one short text, and torch alone takes longer to import than that takes.
 
 "auto" uses exports that are there (``clipsearch models export``) and makes none: no search should begin with a minute

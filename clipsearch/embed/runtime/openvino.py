@@ -1,4 +1,4 @@
-"""Graphs in the ONNX format, run on a CPU by OpenVINO: an extra, and the fastest on processors with bfloat16.
+"""Graphs in the ONNX format, run on a CPU by OpenVINO: an extra, quick on processors with bfloat16.
 
 Precision: "auto" is bfloat16 where the processor multiplies it itself, else float32; both run the float32 graph, and
 OpenVINO converts it when it is loaded, which takes a few seconds.
