@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
+    from clipsearch.flows.tag import TagReport
     from clipsearch.types import GeneratedImage, Hit, Reordering, SearchResult, Skip, SkipReason, Verdict
 
 _HOMES = {
@@ -77,6 +78,7 @@ _HOMES = {
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
     "clipsearch.flows.query": ("Weighted",),
+    "clipsearch.flows.tag": ("TagReport",),
     "clipsearch.types": ("GeneratedImage", "Hit", "Reordering", "SearchResult", "Skip", "SkipReason", "Verdict"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -115,6 +117,7 @@ __all__ = [
     "SkipReason",
     "SourceNotFoundError",
     "StorageError",
+    "TagReport",
     "UnknownNameError",
     "Verdict",
     "Weighted",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
+    from clipsearch.flows.tag import TagReport
     from clipsearch.generate.service import GeneratorService
 
 PathLike = str | os.PathLike[str]
@@ -515,6 +516,62 @@ class Collection:
             return filled(result, [self.generate(prompt, **options)])
         except Exception as problem:  # of any kind: an answer does not fail because a generator does
             return filled(result, (), (str(problem) or type(problem).__name__,))
+
+    def tag(
+        self,
+        labels: "PathLike | Sequence[str] | None" = None,
+        *,
+        level: float = 0.8,
+        single: bool = False,
+        templates: Sequence[str] | None = None,
+        truth: "Sequence[tuple[str, str]] | PathLike | None" = None,
+        column: str = "tags",
+        xmp: bool = False,
+        wait: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "TagReport":
+        """Give all pictures tags, as a column that ``where`` can use: ``"'dog' IN tags"``; see ``clipsearch.flows.tag``.
+
+        Args:
+            labels: a file with one a line, or a list; None takes the vocabulary that ships.
+            level: share of the tags that is to be right; ``TagReport.source`` says by whose word.
+            single: at most one tag a picture.
+            templates: how a label is asked for, such as ``"a photo of {}"``; None takes those that ship.
+            truth: true labels of some pictures: (image, label) pairs, a CSV with these columns, or a folder of labelled
+                folders.
+            column: name of the column; one of that name that was added before is replaced.
+            xmp: write the tags beside the pictures too, as ``photo.jpg.xmp``.
+            wait: wait for another writer instead of raising LockedError.
+            progress: called now and then with how far it is.
+
+        Raises:
+            InputError: the labels, the level, the truth or the name cannot be used.
+            LockedError: another process is writing to the collection.
+        """
+        from clipsearch.describe.labels import default_labels, make_labels, read_labels
+        from clipsearch.flows.tag import TagOptions, tag
+
+        if labels is None:
+            asked = default_labels()
+        else:
+            asked = read_labels(labels) if isinstance(labels, str | os.PathLike) else make_labels(labels)
+        if templates is not None:
+            asked = asked.with_templates(templates)
+        options = TagOptions(level, single, column)
+        report = tag(self._store, self.encoder, asked, options, truth=truth, xmp=xmp, wait=wait, tell=progress)
+        self.refresh()
+        return report
+
+    def drop_column(self, name: str) -> None:
+        """Take out a column that was added, such as tags.
+
+        Raises:
+            InputError: there is none of that name.
+            LockedError: another process is writing to the collection.
+        """
+        with self._store.writer() as writer:
+            writer.drop_added(name)
+        self.refresh()
 
     def columns(self) -> "list[ColumnInfo]":
         """Return the columns that ``where`` may name: type, rows that have a value, an example."""

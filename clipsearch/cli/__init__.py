@@ -24,6 +24,7 @@ from clipsearch.errors import ClipsearchError
 COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("clipsearch.cli.index:command", "Index pictures, or bring a collection up to date."),
     "search": ("clipsearch.cli.search:command", "Search a collection with words, a picture, or both."),
+    "tag": ("clipsearch.cli.tag:command", "Give pictures tags of a list of labels, at a stated level."),
     "status": ("clipsearch.cli.status:command", "Show what a collection holds."),
     "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),

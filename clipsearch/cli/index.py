@@ -128,6 +128,16 @@ def command(
     return FINISHED_WITH_SKIPS if done.skips else 0
 
 
+def open_indexed(console: Console, source: str, index: str | None, home: str, how: dict[str, str]) -> "Collection":
+    """Bring the collection of a source up to date, as the command without options does, and return it."""
+    path = _place(source, index, home, None)
+    collection = _open_or_create(console, path, None, how)
+    if index is None:
+        _warn_of_another_root(console, collection, path, source)
+    _say(console, _run(console, collection, source, {}), path, None)
+    return collection
+
+
 def _build_only(
     console: Console, index: str | None, home: str, how: dict[str, str], wanted: dict[str, Any], jobs: int | None
 ) -> int:
