@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         UnknownNameError,
         WeightsNotFoundError,
     )
+    from clipsearch.flows.ask import Answer, Choice, ColumnReport
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.describe import Description, Descriptions
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport, MatchRow
     from clipsearch.flows.export import ExportReport
@@ -69,7 +71,9 @@ _HOMES = {
         "UnknownNameError",
         "WeightsNotFoundError",
     ),
+    "clipsearch.flows.ask": ("Answer", "Choice", "ColumnReport"),
     "clipsearch.flows.augment_files": ("AugmentEvidence",),
+    "clipsearch.flows.describe": ("Description", "Descriptions"),
     "clipsearch.flows.outcome": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
     "clipsearch.flows.evaluate_match": ("MatchReport", "MatchRow"),
@@ -84,14 +88,19 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Answer",
     "AugmentEvidence",
     "BuildReport",
+    "Choice",
     "ClipsearchError",
     "Collection",
     "CollectionNotFoundError",
     "CollectionStatus",
+    "ColumnReport",
     "CorruptShardError",
     "DataError",
+    "Description",
+    "Descriptions",
     "DirectionReport",
     "EvaluationReport",
     "ExportReport",

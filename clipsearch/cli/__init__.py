@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("clipsearch.cli.index:command", "Index pictures, or bring a collection up to date."),
     "search": ("clipsearch.cli.search:command", "Search a collection with words, a picture, or both."),
     "tag": ("clipsearch.cli.tag:command", "Give pictures tags of a list of labels, at a stated level."),
+    "describe": ("clipsearch.cli.describe:command", "Say in words what a picture shows."),
+    "ask": ("clipsearch.cli.ask:command", "Answer a question about a picture, or about all."),
     "status": ("clipsearch.cli.status:command", "Show what a collection holds."),
     "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),

@@ -26,6 +26,10 @@ STAGES = {
     "augment": "measuring",
     "import": "importing",
     "export": "exporting",
+    "labels": "embedding",
+    "tags": "tagging",
+    "answers": "answering",
+    "texts": "reading",
 }
 
 

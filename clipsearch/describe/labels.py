@@ -30,6 +30,12 @@ MAX_LABELS = 100_000
 MAX_LENGTH = 200  # characters of a label
 _BATCH = 512  # prompts given to the text tower at once
 _NO_ARTICLE = ("a", "an", "the", "some", "two", "three", "someone", "people")
+_MASS = frozenset(
+    "water snow grass rain fog mud sand moss ivy bamboo bread toast rice pasta milk butter cheese honey cereal coffee beer wine "
+    "champagne whisky flour bacon ham spinach lettuce broccoli cauliflower garlic chocolate popcorn yoghurt cream jam lemonade "
+    "juice lace wool glue soap paint paper perfume toothpaste graffiti handwriting text music seaweed wheat maize lightning "
+    "smoke snowfall confetti underwear cherry knitting embroidery pottery origami calligraphy Christmas Halloween".lower().split()
+)  # words without an article
 _PLURAL = ("s",)
 _SINGULAR = ("ss", "us", "is", "gas", "lens")
 
@@ -86,6 +92,8 @@ def article(words: str) -> str:
     """Return "a ", "an " or nothing, as an English speaker would most often put it."""
     parts = words.lower().split()
     if not parts or parts[0] in _NO_ARTICLE or not parts[0].isascii():
+        return ""
+    if parts[-1] in _MASS:
         return ""
     if parts[-1].endswith(_PLURAL) and not parts[-1].endswith(_SINGULAR):
         return ""
