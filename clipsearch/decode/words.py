@@ -108,7 +108,7 @@ def _fields(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
     at = 0
     while at + 5 <= len(block) and block[at] == 0x1C:
         size = struct.unpack_from(">H", block, at + 3)[0]
-        if size & 0x8000:  # an extended field, of more than 32 KB: no caption
+        if size & 0x8000 or at + 5 + size > len(block):  # an extended field, of more than 32 KB; or one cut off
             return
         yield (block[at + 1], block[at + 2]), block[at + 5 : at + 5 + size]
         at += 5 + size

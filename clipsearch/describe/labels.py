@@ -97,7 +97,8 @@ def article(words: str) -> str:
         return ""
     if parts[-1].endswith(_PLURAL) and not parts[-1].endswith(_SINGULAR):
         return ""
-    return "an " if parts[0][0] in "aeio" or parts[0].startswith(("um", "un", "up", "x-")) else "a "
+    spoken = parts[0][0] in "aeio" or (parts[0].startswith(("um", "un", "up", "x-")) and not parts[0].startswith("uni"))
+    return "an " if spoken and not parts[0].startswith("one") else "a "
 
 
 @cache
