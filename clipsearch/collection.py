@@ -18,7 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, cast, overload
 
 from clipsearch.embed import choose_model, devices_of, load_encoder
 from clipsearch.embed.base import Encoder
@@ -202,8 +202,8 @@ class Collection:
         Args:
             source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths
                 on ``stdin``.
-            captions: files of captions (CSV, JSON, JSON Lines, Parquet, text), one or several; also "sidecars" for texts
-                beside pictures and "embedded" for IPTC and XMP captions and keywords inside them.
+            captions: files of captions (CSV, JSON, JSON Lines, Parquet, text), one or several; also "sidecars" for
+                texts beside pictures and "embedded" for IPTC and XMP captions and keywords inside them.
             column: the column of paths or pictures, where the source is a table.
             excludes: glob patterns of names to leave out.
             batch_size: images per forward pass.
@@ -563,15 +563,15 @@ class Collection:
         wait: bool = False,
         progress: "Callable[[Progress], None] | None" = None,
     ) -> "TagReport":
-        """Give all pictures tags, as a column that ``where`` can use: ``"'dog' IN tags"``; see ``clipsearch.flows.tag``.
+        """Give all pictures tags, as a column that ``where`` can use: ``"'dog' IN tags"``; see ``flows.tag``.
 
         Args:
             labels: a file with one a line, or a list; None takes the vocabulary that ships.
             level: share of the tags that is to be right; ``TagReport.source`` says by whose word.
             single: at most one tag a picture.
             templates: how a label is asked for, such as ``"a photo of {}"``; None takes those that ship.
-            truth: true labels of some pictures: (image, label) pairs, a CSV with these columns, or a folder of labelled
-                folders.
+            truth: true labels of some pictures: (image, label) pairs, a CSV with these columns, or a folder of
+                labelled folders.
             column: name of the column; one of that name that was added before is replaced.
             xmp: write the tags beside the pictures too, as ``photo.jpg.xmp``.
             wait: wait for another writer instead of raising LockedError.
@@ -625,7 +625,9 @@ class Collection:
         describer = self._describer(None if bank is None else os.fspath(bank))
         seen = decoded(data, self.encoder)
         row = embed(build_queries(None, seen)[0], self.encoder.dim, lambda: self.encoder)[0][0]
-        captions = self.search(image=seen, target="text", k=k, where=where)
+        captions = cast(
+            SearchResult, self.search(image=seen, target="text", k=k, where=where)
+        )  # one picture, one answer
         found = describer.describe(_called(image), row, captions, k, always=compose)
         if model is None:
             return found

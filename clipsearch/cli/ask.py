@@ -20,7 +20,7 @@ NONE_OF_THESE = 1
     "--choices", metavar="A,B,...", help="The answers to choose from, with commas between; not needed for yes or no."
 )
 @click.option("--all", "of_all", is_flag=True, help="Ask about every picture of the collection: gives a column.")
-@click.option("--column", metavar="NAME", help="With --all: the column's name. [default: ask_ and the question's words]")
+@click.option("--column", metavar="NAME", help="With --all: the column's name. [default: ask_ and its words]")
 @click.option(
     "--model",
     metavar="NAME|FOLDER",
@@ -45,8 +45,8 @@ def command(
 ) -> int:
     """Answer a question about a picture, or about all.
 
-    The choices become statements, which are compared with the picture and with arbitrary words; where those fit as well,
-    the answer is "none of these", and the exit code 1. Open questions go to a model that writes.
+    The choices become statements, which are compared with the picture and with arbitrary words; where those fit as
+    well, the answer is "none of these", and the exit code 1. Open questions go to a model that writes.
 
     \b
     clipsearch ask photo.jpg "how many dogs are there?" --choices one,two,three
@@ -98,7 +98,9 @@ def _say(console: Console, answer: "Answer") -> None:
         console.note("written by a model")
         return
     if answer.answer is None:
-        console.note("it cannot be told" if answer.kind == "yes or no" else "none of these: arbitrary words fit as well")
+        console.note(
+            "it cannot be told" if answer.kind == "yes or no" else "none of these: arbitrary words fit as well"
+        )
     console.detail(f"p = {answer.p_value:.3g}; asked as: {dict(answer.statements)}")
     mark = {True: "*", False: " "}
     console.results(

@@ -96,9 +96,7 @@ def labels(
 @options.collection
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.common
-def tags(
-    console: Console, truth: str, column: str, index: str | None, indexes_dir: str, as_json: bool
-) -> int:
+def tags(console: Console, truth: str, column: str, index: str | None, indexes_dir: str, as_json: bool) -> int:
     """Measure precision and recall of the tags that a collection holds.
 
     TRUTH is a CSV with the columns image and label, or a folder whose subfolders are the labels; give pictures that the

@@ -36,7 +36,7 @@ FINISHED_WITH_SKIPS = 3
     metavar="FILE",
     multiple=True,
     shell_complete=options.complete_files,
-    help="Index the texts of FILE too: CSV, JSON, JSON Lines, Parquet, text; or of `sidecars` (photo.txt, photo.json), or "
+    help="Index the texts of FILE too: CSV, JSON, JSON Lines, Parquet, text; or `sidecars` (photo.txt, photo.json), or "
     "`embedded` (IPTC, XMP); repeatable.",
 )
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")

@@ -66,8 +66,8 @@ def command(
 ) -> int:
     """Give pictures tags of a list of labels, at a stated level.
 
-    SOURCE, a folder or whatever `clipsearch index` takes, is indexed first; without it a collection's pictures are tagged
-    as they are. The tags become a column: --where "'dog' IN tags". No picture is written to.
+    SOURCE, a folder or whatever `clipsearch index` takes, is indexed first; without it a collection is tagged as it
+    is. The tags become a column: --where "'dog' IN tags". No picture is written to.
 
     \b
     clipsearch tag ./photos
@@ -128,18 +128,22 @@ def explain(report: "TagReport") -> str:
     level = f"{report.level:.0%}"
     if report.source == "chance":
         return (
-            f"level {level}: at most {1 - report.level:.0%} of the tags are such as chance alone gives. How many are right is\n"
-            "not known: that takes captions, or true labels of some pictures (--truth)."
+            f"level {level}: at most {1 - report.level:.0%} of the tags are such as chance alone gives. How many are right\n"
+            "is not known: that takes captions, or true labels of some pictures (--truth)."
         )
     against = "true labels" if report.source == "truth" else "captions that mention the label"
-    lines = [f"level {level}: chosen so that {level} of the tags agree with {against}, on {report.learnt_on:,} pictures"]
+    lines = [
+        f"level {level}: chosen so that {level} of the tags agree with {against}, on {report.learnt_on:,} pictures"
+    ]
     if report.measured is not None and report.measured.precision is not None:
         measured = f"precision {share(report.measured.precision)}"
         if report.measured.recall is not None:
             measured += f", recall {share(report.measured.recall)}"
         lines.append(f"measured on pictures held back: {measured}; 95 % intervals in brackets")
     if report.source == "captions":
-        lines.append("captions leave things out, so more of the tags are right than are counted, and recall is of what was said")
+        lines.append(
+            "captions leave things out, so more of the tags are right than are counted, and recall is of what was said"
+        )
     return "\n".join(lines)
 
 

@@ -35,8 +35,8 @@ class Ranked:
 def choice_scores(rows: Floats, statements: Floats, owners: NDArray[np.int64], standard: Standard) -> Floats:
     """Return the score (n, C) of each choice for pictures (n, D): the mean over its statements (S, D).
 
-    ``owners`` (S,) says which choice a statement belongs to, ascending; ``standard`` are the statements' scores over the
-    collection.
+    ``owners`` (S,) says which choice a statement belongs to, ascending; ``standard`` are the statements' scores over
+    the collection.
     """
     z = standard.z(rows @ statements.T)
     starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])

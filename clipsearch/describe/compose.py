@@ -11,8 +11,37 @@ from collections.abc import Sequence
 from clipsearch.describe.labels import article
 
 MOST = {"things": 3, "activities": 1, "scenes": 1, "styles": 1}
-_SURFACES = ("beach", "street", "road", "mountain", "hill", "stage", "lawn", "pitch", "court", "path", "track", "pier", "island")
-_WITHIN = ("sky", "snow", "forest", "room", "kitchen", "garden", "park", "desert", "field", "meadow", "water", "city", "rain", "fog")
+_SURFACES = (
+    "beach",
+    "street",
+    "road",
+    "mountain",
+    "hill",
+    "stage",
+    "lawn",
+    "pitch",
+    "court",
+    "path",
+    "track",
+    "pier",
+    "island",
+)
+_WITHIN = (
+    "sky",
+    "snow",
+    "forest",
+    "room",
+    "kitchen",
+    "garden",
+    "park",
+    "desert",
+    "field",
+    "meadow",
+    "water",
+    "city",
+    "rain",
+    "fog",
+)
 
 
 def compose(tags: Sequence[tuple[str, str]]) -> str | None:

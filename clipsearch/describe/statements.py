@@ -1,9 +1,9 @@
 """From a question and its choices to statements about the picture.
 
 A dual encoder knows how well a statement fits a picture; it does not answer questions. So each choice becomes the
-statement that would be true if it were the answer: "how many dogs are there?" and "two" become "two dogs". For each form
-of question there are *fillers* too: the same statements with arbitrary words in the place of what is asked about. They
-are what "nothing of the kind is to be seen" looks like.
+statement that would be true if it were the answer: "how many dogs are there?" and "two" become "two dogs". For each
+form of question there are *fillers* too: the same statements with arbitrary words in place of what is asked about.
+They are what "nothing of the kind is to be seen" looks like.
 
     yes or no      is there a dog?             a dog                      a {thing}
     how many       how many dogs are there?    two dogs                   two {thing}s
@@ -24,10 +24,16 @@ MAX_QUESTION = 500  # characters; more than a text tower reads
 MAX_CHOICES = 1_000
 YES_NO = ("yes", "no")
 N_FILLERS = 240
-_YES_NO = re.compile(r"(is|are) there (?P<what>.+)|(does|do) (it|this|the (picture|photo|image)) (show|contain|have) (?P<that>.+)", re.I)
+_YES_NO = re.compile(
+    r"(is|are) there (?P<what>.+)|(does|do) (it|this|the (picture|photo|image)) (show|contain|have) (?P<that>.+)", re.I
+)
 _IS_IT = re.compile(r"(is|are) (it|this|that|these|they) (?P<what>.+)", re.I)
 _HOW_MANY = re.compile(r"how many (?P<what>.+?)( (are|is|can|do) .*)?", re.I)
-_COLOUR = re.compile(r"(what|which) colou?r (is|are|has) (the |this |that |these |those )?(?P<what>.+?)( in (it|the (picture|photo|image)))?", re.I)
+_COLOUR = re.compile(
+    r"(what|which) colou?r (is|are|has) (the |this |that |these |those )?(?P<what>.+?)"
+    r"( in (it|the (picture|photo|image)))?",
+    re.I,
+)
 _WHERE = re.compile(r"where (is|are|was|were) .+", re.I)
 _DOING = re.compile(r"what (is|are) (?P<who>.+?) doing.*", re.I)
 _PLACE = re.compile(r"^(in|on|at|under|over|near|by|inside|outside|indoors|outdoors)\b", re.I)
@@ -72,7 +78,8 @@ def read_question(question: str, choices: Sequence[str] | None) -> Asked:
         raise InputError("The question is empty. Ask something, such as 'how many dogs are there?'")
     if len(question) > MAX_QUESTION:
         raise InputError(
-            f"The question has {len(question):,} characters; at most {MAX_QUESTION} are read.\nAsk one thing in one sentence."
+            f"The question has {len(question):,} characters; at most {MAX_QUESTION} are read.\n"
+            "Ask one thing in one sentence."
         )
     given = [" ".join(choice.split()) for choice in choices or ()]
     if not given or [choice.lower() for choice in given] == list(YES_NO):

@@ -13,8 +13,8 @@ each label drawn towards the common one, so that rare labels borrow from the oth
 
 *Without witnesses* nobody can know how often a tag is right. What can be told is how often chance alone would give one:
 evidence is then min(z, r), and as scores of absent labels scatter to both sides alike, those as far *below* the middle
-count what chance puts above it. The threshold is the lowest at which they are at most 1 - level of the tags given. Labels
-that are taken for each other (wolf and dog) are not chance, so the share that is right is lower than the level.
+count what chance puts above it. The threshold is the lowest at which they are at most 1 - level of the tags given.
+Labels that are taken for each other (wolf and dog) are not chance, so the share that is right is lower than the level.
 """
 
 from dataclasses import dataclass

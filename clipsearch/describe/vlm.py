@@ -85,7 +85,9 @@ def _translated(folder: str) -> Iterator[None]:
     except ImportError as problem:
         raise MissingExtraError(f"The model in {folder} needs a package: {_line(problem)}.\nInstall it.") from problem
     except OSError as problem:
-        raise WeightsNotFoundError(f"The model in {folder} is not whole: {_line(problem)}.\nFetch it again.") from problem
+        raise WeightsNotFoundError(
+            f"The model in {folder} is not whole: {_line(problem)}.\nFetch it again."
+        ) from problem
     except Exception as problem:  # torch, transformers and jinja raise classes of their own
         raise InputError(f"The model in {folder} failed: {_line(problem)}.\nTry another model.") from problem
 

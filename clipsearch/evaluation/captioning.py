@@ -2,11 +2,11 @@
 
 A text is taken as its words in lower case; punctuation is left out, as COCO's evaluation does.
 
-- BLEU-n (Papineni et al. 2002): the geometric mean of the clipped precisions of 1- to n-grams over the whole set, times a
-  penalty where the captions are shorter than the references nearest in length. No smoothing.
+- BLEU-n (Papineni et al. 2002): the geometric mean of the clipped precisions of 1- to n-grams over the whole set, times
+  a penalty where the captions are shorter than the references nearest in length. No smoothing.
 - ROUGE-L (Lin 2004): the longest common subsequence as F1, best of the references, mean over captions.
 - CIDEr-D (Vedantam et al. 2015): cosine of tf-idf weighted n-grams (n = 1 to 4), clipped, times a Gaussian of the
-  difference in length (sigma 6), mean over n and references, times 10. Document frequencies are those of the references.
+  difference in length (sigma 6), mean over n and references, times 10. Document frequencies: of the references.
 """
 
 import math
@@ -78,14 +78,18 @@ def bleu(said: Sequence[Words], wanted: Sequence[Sequence[Words]]) -> tuple[floa
 
 def rouge_l(said: Sequence[Words], wanted: Sequence[Sequence[Words]]) -> float:
     """Return the mean over captions of the best F1 of the longest common subsequence, 0 to 1."""
-    return _mean(max(_rouge(words, reference) for reference in texts) for words, texts in zip(said, wanted, strict=True))
+    return _mean(
+        max(_rouge(words, reference) for reference in texts) for words, texts in zip(said, wanted, strict=True)
+    )
 
 
 def cider_d(said: Sequence[Words], wanted: Sequence[Sequence[Words]]) -> float:
     """Return CIDEr-D, 0 to 10."""
     frequencies: Counter[tuple[str, ...]] = Counter()
     for references in wanted:
-        frequencies.update({gram for reference in references for n in range(1, MAX_N + 1) for gram in _grams(reference, n)})
+        frequencies.update(
+            {gram for reference in references for n in range(1, MAX_N + 1) for gram in _grams(reference, n)}
+        )
     whole = math.log(len(wanted)) if len(wanted) > 1 else 0.0
     scores = []
     for words, references in zip(said, wanted, strict=True):

@@ -1,7 +1,7 @@
 """How often tags are right (precision) and how many are found (recall); which label is taken for which.
 
-Counted over pairs of a picture and a label. Tags of one picture stand or fall together, so intervals count pictures, not
-tags, where that makes them wider (``intervals.grouped_share``).
+Counted over pairs of a picture and a label. Tags of one picture stand or fall together, so intervals count pictures,
+not tags, where that makes them wider (``intervals.grouped_share``).
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,7 @@ class TagScores:
 def tag_scores(given: Bools, truth: Bools) -> TagScores:
     """Compare the tags given (n, L) with those that are true (n, L)."""
     right = given & truth
-    return TagScores(
-        _share(right, given), _share(right, truth), int(given.sum()), int(right.sum()), int(truth.sum())
-    )
+    return TagScores(_share(right, given), _share(right, truth), int(given.sum()), int(right.sum()), int(truth.sum()))
 
 
 def _share(right: Bools, among: Bools) -> Share | None:

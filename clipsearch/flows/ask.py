@@ -87,8 +87,8 @@ class Asker:
         self.asked: Asked = read_question(question, choices)
         if snapshot.count("images") < MIN_PICTURES:
             raise InputError(
-                f"The collection has {snapshot.count('images'):,} pictures; at least {MIN_PICTURES} are needed to know\n"
-                "what a statement scores on pictures in general. Index more pictures."
+                f"The collection has {snapshot.count('images'):,} pictures; at least {MIN_PICTURES} are needed to\n"
+                "know what a statement scores on pictures in general. Index more pictures."
             )
         self.notes = _language_notes(encoder, [question, *self.asked.choices])
         flat = [text for texts in self.asked.statements for text in texts]

@@ -5,7 +5,6 @@
 3. ``model``: what a vision-language model wrote, where one was asked for.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -72,8 +71,8 @@ def from_captions(result: SearchResult) -> list[Description]:
 class Bank:
     """A caption bank in memory, calibrated on the collection's own pictures.
 
-    A picture whose best caption lies in a concept of the bank is asked again with that concept taken out: so does a picture
-    score that no caption of the bank describes.
+    A picture whose best caption lies in a concept of the bank is asked again with that concept taken out: so does a
+    picture score that no caption of the bank describes.
     """
 
     def __init__(self, path: str, encoder: Encoder, pictures: Floats) -> None:
@@ -82,7 +81,9 @@ class Bank:
         if not self.texts:
             raise InputError(f"{path} holds no text, so there is nothing to describe with. Write a caption a line.")
         starts = range(0, len(self.texts), _BATCH)
-        self.rows: Floats = np.concatenate([encoder.encode_texts(self.texts[start : start + _BATCH]) for start in starts])
+        self.rows: Floats = np.concatenate(
+            [encoder.encode_texts(self.texts[start : start + _BATCH]) for start in starts]
+        )
         self.null = self._calibrated(pictures)
 
     def _calibrated(self, pictures: Floats) -> KindNull | None:
@@ -101,12 +102,8 @@ class Bank:
         """Return the ``k`` nearest texts to a picture (D,)."""
         scores = self.rows @ row
         order = np.argsort(-scores, kind="stable")[:k]
-        verdict, p = (
-            (Verdict.UNCALIBRATED, None) if self.null is None else judge(float(scores[order[0]]), self.null)
-        )
-        return [
-            Description(self.texts[n], "caption", self.path, float(scores[n]), verdict, p) for n in order.tolist()
-        ]
+        verdict, p = (Verdict.UNCALIBRATED, None) if self.null is None else judge(float(scores[order[0]]), self.null)
+        return [Description(self.texts[n], "caption", self.path, float(scores[n]), verdict, p) for n in order.tolist()]
 
 
 def decoded(source: Any, encoder: Encoder) -> Any:  # Any: path or bytes; a PIL image

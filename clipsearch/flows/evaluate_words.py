@@ -176,7 +176,9 @@ def _candidates(
         kept = [text for text in snapshot.captions() if text.image_id not in own]
         if kept:
             return [text.text for text in kept], widened(snapshot.embeddings("texts", [text.id for text in kept]))
-    raise InputError("There is no text to choose from: every caption belongs to a picture of the references. Give --bank.")
+    raise InputError(
+        "There is no text to choose from: every caption belongs to a picture of the references. Give --bank."
+    )
 
 
 def _best(pictures: Floats, rows: Floats) -> list[int]:

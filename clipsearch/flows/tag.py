@@ -64,7 +64,9 @@ class TagOptions:
     def check(self) -> None:
         """Raise InputError where an option makes no sense."""
         if not 0 < self.level < 1:
-            raise InputError(f"The level is {self.level:g}; it is a share of the tags above 0 and below 1, such as 0.8.")
+            raise InputError(
+                f"The level is {self.level:g}; it is a share of the tags above 0 and below 1, such as 0.8."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def tag(
     store: Store,
     encoder: Encoder,
     labels: LabelSet,
-    options: TagOptions = TagOptions(),  # noqa: B008 (frozen)
+    options: TagOptions = TagOptions(),
     *,
     truth: "Pairs | str | os.PathLike[str] | None" = None,
     xmp: bool = False,
@@ -168,7 +170,9 @@ def _sidecar_notes(counts: XmpCounts) -> tuple[str, ...]:
     if counts.foreign:
         notes.append(f"{counts.foreign:,} sidecars that other programs wrote were left alone.")
     if counts.no_file:
-        notes.append(f"{counts.no_file:,} pictures have no file of their own to write beside (tars, tables, moved files).")
+        notes.append(
+            f"{counts.no_file:,} pictures have no file of their own to write beside (tars, tables, moved files)."
+        )
     if counts.failed:
         notes.append(f"{counts.failed:,} sidecars could not be written: {counts.why}.")
     return tuple(notes)
@@ -289,9 +293,7 @@ def _by_witnesses(
     matrix = None
     if source == "truth" and one.any():
         matrix = confusion(evidence[one].argmax(axis=1), truth[one].argmax(axis=1), truth.shape[1])
-    return Learnt(
-        tagger, len(ids), tag_scores(given, truth), tuple(label_scores(given, truth)), matrix, tuple(notes)
-    )
+    return Learnt(tagger, len(ids), tag_scores(given, truth), tuple(label_scores(given, truth)), matrix, tuple(notes))
 
 
 def _choose(made: Floats, truth: NDArray[np.bool_], draft: Tagger) -> tuple[Weighing, float]:

@@ -1,4 +1,4 @@
-"""What gives tags: labels, how their scores are weighed, and the threshold; kept in the collection beside its column."""
+"""What gives tags: labels, how their scores are weighed, and the threshold; kept beside the column of tags."""
 
 import io
 import json

@@ -33,6 +33,8 @@ def ingest_texts(
             )
         empty = not store.snapshot().count("texts")
     if empty:
-        raise InputError("There is no text in any of these files. Give one a line, or an image and a caption in each row.")
+        raise InputError(
+            "There is no text in any of these files. Give one a line, or an image and a caption in each row."
+        )
     update_packs(store.snapshot())
     return counts

@@ -40,7 +40,10 @@ def beside_members(tar: bytes, members: Sequence[bytes], problems: Problems) -> 
     by_stem = {_stem(member): member for member in members}
     found: dict[bytes, list[str]] = {}
     try:
-        with open(tar, "rb") as file, tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape") as archive:
+        with (
+            open(tar, "rb") as file,
+            tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape") as archive,
+        ):
             while (info := archive.next()) is not None:
                 archive.members = []  # pyright: ignore[reportAttributeAccessIssue]
                 name = info.name.encode("utf-8", "surrogateescape")

@@ -45,7 +45,10 @@ def test_the_embeddings_of_the_vocabulary_that_ship_are_those_of_mini():
 def test_a_file_has_a_label_a_line_with_comments_and_other_words(tmp_path):
     labels = read_labels(write(tmp_path, "# clothes\n\ndress\nlongsleeve = long-sleeved top, long shirt\n"))
     assert labels.names == ["dress", "longsleeve"]
-    assert labels.labels[1].prompts(["a photo of {a}{}"]) == ["a photo of a long-sleeved top", "a photo of a long shirt"]
+    assert labels.labels[1].prompts(["a photo of {a}{}"]) == [
+        "a photo of a long-sleeved top",
+        "a photo of a long shirt",
+    ]
 
 
 def test_a_label_that_stands_twice_counts_once_and_it_says_so(tmp_path):
@@ -64,7 +67,7 @@ def test_what_is_no_label_is_named_with_its_line(tmp_path):
         read_labels(write(tmp_path, "dog\n---\n"))
     with pytest.raises(InputError, match="line 3: that is no text in UTF-8"):
         read_labels(write(tmp_path, b"dog\ncat\n\xff\xfe\n"))
-    with pytest.raises(InputError, match="line 1: .* is no label"):
+    with pytest.raises(InputError, match=r"line 1: .* is no label"):
         read_labels(write(tmp_path, "x" * 201))
     with pytest.raises(SourceNotFoundError, match="no file of labels"):
         read_labels(tmp_path / "absent.txt")
@@ -84,19 +87,29 @@ def test_a_label_is_the_mean_of_its_prompts():
 
 
 def test_a_template_without_a_place_for_the_label_is_refused():
-    with pytest.raises(InputError, match="no {} where the label goes"):
+    with pytest.raises(InputError, match=r"no \{\} where the label goes"):
         make_labels(["dog"]).with_templates(["a photo"])
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("dog", "a "), ("owl", "an "), ("shoes", ""), ("glass", "a "), ("water", ""), ("umbrella", "an "), ("uniform", "a ")],
+    [
+        ("dog", "a "),
+        ("owl", "an "),
+        ("shoes", ""),
+        ("glass", "a "),
+        ("water", ""),
+        ("umbrella", "an "),
+        ("uniform", "a "),
+    ],
 )
 def test_the_article_is_what_one_would_say(words, expected):
     assert article(words) == expected
 
 
-@pytest.mark.parametrize(("word", "expected"), [("Dogs", "dog"), ("bodies", "body"), ("grass", "grass"), ("beaches", "beach")])
+@pytest.mark.parametrize(
+    ("word", "expected"), [("Dogs", "dog"), ("bodies", "body"), ("grass", "grass"), ("beaches", "beach")]
+)
 def test_the_plural_is_forgiven(word, expected):
     assert stem(word) == expected
 

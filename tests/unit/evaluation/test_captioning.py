@@ -50,7 +50,9 @@ def test_bleu_by_hand():
 
 def test_rouge_l_is_that_of_rouge_score():
     scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
-    expected = [max(scorer.score(w, said)["rougeL"].fmeasure for w in texts) for said, texts in zip(SAID, WANTED, strict=True)]
+    expected = [
+        max(scorer.score(w, said)["rougeL"].fmeasure for w in texts) for said, texts in zip(SAID, WANTED, strict=True)
+    ]
     assert rouge_l(split(SAID), [split(texts) for texts in WANTED]) == pytest.approx(np.mean(expected))
 
 

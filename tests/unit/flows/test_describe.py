@@ -81,7 +81,7 @@ def test_a_question_is_answered_by_the_statement_that_fits_and_by_none_where_non
     others = [answer for n in (0, 1, 3, 4, 6, 8, 9) for answer in found[n]]
     assert sum(answer is not None for answer in others) <= 0.15 * len(others)
     answer = asker.answer("x", row_of(world, 5))
-    assert answer.answer == "concept05" and [c.text for c in answer.choices][0] == "concept05"
+    assert answer.answer == "concept05" and answer.choices[0].text == "concept05"
     assert abs(sum(choice.share for choice in answer.choices) - 1) < 1e-6
 
 

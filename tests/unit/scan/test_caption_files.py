@@ -114,7 +114,9 @@ def jpeg(fields=(), xmp=b""):
 def packet(body):
     return (
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">' + body + b"</rdf:Description></rdf:RDF></x:xmpmeta>"
+        b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        + body
+        + b"</rdf:Description></rdf:RDF></x:xmpmeta>"
     )
 
 
