@@ -127,8 +127,9 @@ def explain(report: "TagReport") -> str:
     """Return in a few lines what the level stands for, and what was measured."""
     level = f"{report.level:.0%}"
     if report.source == "chance":
+        chance = f"{1 - report.level:.0%}"
         return (
-            f"level {level}: at most {1 - report.level:.0%} of the tags are such as chance alone gives. How many are right\n"
+            f"level {level}: at most {chance} of the tags are such as chance alone gives. How many are right\n"
             "is not known: that takes captions, or true labels of some pictures (--truth)."
         )
     against = "true labels" if report.source == "truth" else "captions that mention the label"
