@@ -44,7 +44,9 @@ def save(folder: Path) -> Path:
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    LlavaProcessor(pictures, tokenizer, patch_size=16, vision_feature_select_strategy="default").save_pretrained(folder)
+    LlavaProcessor(
+        pictures, tokenizer, patch_size=16, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    ).save_pretrained(folder)
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=16
     )

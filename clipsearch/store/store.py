@@ -134,7 +134,7 @@ def _refuse_other_content(path: str) -> None:
         raise InputError(f"{path} is a file; a collection is a folder. Choose another name.")
     if read_pointer(path) is not None or has_versions(path):
         raise InputError(f"There is a collection at {path} already.\nOpen it, or choose another name.")
-    ours = {*(folder.split("/")[0] for folder in FOLDERS), LOCK, HOLDER, CURRENT}
+    ours = {*FOLDERS, LOCK, HOLDER, CURRENT}
     other = [name for name in sorted(os.listdir(path)) if name not in ours and not is_temporary(name)]
     if other:
         raise InputError(

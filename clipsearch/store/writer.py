@@ -32,7 +32,8 @@ from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.store.schema import VISIBLE
 from clipsearch.types import Ints, Skip
 
-FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped", "imports", "columns/added")
+FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped", "imports")
+ADDED = "columns/added"  # made when the first column is added; columns/ is that of the packs otherwise
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped|imports|added)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
 
@@ -44,7 +45,7 @@ def remove_leftovers(path: str, version: int) -> None:
         path: the collection.
         version: the version in force; 0 where there is none yet.
     """
-    for folder in ("", *FOLDERS):
+    for folder in ("", *FOLDERS, ADDED):
         where = os.path.join(path, folder)
         for name in os.listdir(where) if os.path.isdir(where) else ():
             match = _VERSIONED.fullmatch(name) if folder else None
@@ -186,6 +187,11 @@ class Writer:
         check_column_name(name)
         order = np.argsort(ids, kind="stable")
         sorted_ids, sorted_values = np.asarray(ids, np.int64)[order], [values[n] for n in order.tolist()]
+
+        with storage_errors(self.path):
+            for folder in (os.path.dirname(ADDED), ADDED):
+                os.makedirs(os.path.join(self.path, folder), DIR_MODE, exist_ok=True)
+            sync_dir(os.path.join(self.path, os.path.dirname(ADDED)))
 
         def files(naming: plan.Naming, encoder: str) -> list[plan.NewFile]:
             return plan.added(name, sorted_ids, sorted_values, type_, made, naming)
