@@ -582,7 +582,8 @@ class Collection:
             LockedError: another process is writing to the collection.
         """
         from clipsearch.describe.labels import default_labels, make_labels, read_labels
-        from clipsearch.flows.tag import TagOptions, tag
+        from clipsearch.flows.tag import tag
+        from clipsearch.flows.tag_learn import TagOptions
 
         if labels is None:
             asked = default_labels()

@@ -15,7 +15,7 @@ from clipsearch.describe.compose import compose
 from clipsearch.describe.labels import default_labels, subgroups
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
-from clipsearch.flows.tag import TagOptions, learn
+from clipsearch.flows.tag_learn import TagOptions, learn
 from clipsearch.flows.tagger import Tagger, generic_words, load_tagger, widened
 from clipsearch.match import calibration as match
 from clipsearch.match.calibration import MIN_ROWS, Block, Queries, max_queries

@@ -16,7 +16,7 @@ from clipsearch.evaluation.tags import TagScores, label_scores, ranks_of, tag_sc
 from clipsearch.flows.ask import Asker
 from clipsearch.flows.captions import ImagePlaces, read_pairs
 from clipsearch.flows.labelled import Pairs, find_labelled, read_labelled
-from clipsearch.flows.tag import embed_known
+from clipsearch.flows.tag_learn import embed_known
 from clipsearch.flows.tagger import load_tagger, widened
 from clipsearch.scan.captions import read_texts
 from clipsearch.store import Snapshot

@@ -29,7 +29,7 @@ class XmpCounts:
 
 def write_sidecars(snapshot: Snapshot, ids: Ints, tags: Sequence[Sequence[str]]) -> XmpCounts:
     """Write the tags of pictures beside them; what cannot be written is counted, and the rest is."""
-    counts = dict.fromkeys(("written", "unchanged", "foreign", "no_file", "failed"), 0)
+    counts: dict[str, int] = {name: 0 for name in ("written", "unchanged", "foreign", "no_file", "failed")}
     why = ""
     for start in range(0, len(ids), _BATCH):
         rows = snapshot.rows("images", ids[start : start + _BATCH])
