@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         UnknownNameError,
         WeightsNotFoundError,
     )
+    from clipsearch.flows.ask import Answer, Choice, ColumnReport
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.describe import Description, Descriptions
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport, MatchRow
     from clipsearch.flows.export import ExportReport
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
+    from clipsearch.flows.tag import TagReport
     from clipsearch.types import GeneratedImage, Hit, Reordering, SearchResult, Skip, SkipReason, Verdict
 
 _HOMES = {
@@ -68,7 +71,9 @@ _HOMES = {
         "UnknownNameError",
         "WeightsNotFoundError",
     ),
+    "clipsearch.flows.ask": ("Answer", "Choice", "ColumnReport"),
     "clipsearch.flows.augment_files": ("AugmentEvidence",),
+    "clipsearch.flows.describe": ("Description", "Descriptions"),
     "clipsearch.flows.outcome": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
     "clipsearch.flows.evaluate_match": ("MatchReport", "MatchRow"),
@@ -77,19 +82,25 @@ _HOMES = {
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
     "clipsearch.flows.query": ("Weighted",),
+    "clipsearch.flows.tag": ("TagReport",),
     "clipsearch.types": ("GeneratedImage", "Hit", "Reordering", "SearchResult", "Skip", "SkipReason", "Verdict"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Answer",
     "AugmentEvidence",
     "BuildReport",
+    "Choice",
     "ClipsearchError",
     "Collection",
     "CollectionNotFoundError",
     "CollectionStatus",
+    "ColumnReport",
     "CorruptShardError",
     "DataError",
+    "Description",
+    "Descriptions",
     "DirectionReport",
     "EvaluationReport",
     "ExportReport",
@@ -115,6 +126,7 @@ __all__ = [
     "SkipReason",
     "SourceNotFoundError",
     "StorageError",
+    "TagReport",
     "UnknownNameError",
     "Verdict",
     "Weighted",

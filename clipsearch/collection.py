@@ -18,13 +18,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, cast, overload
 
 from clipsearch.embed import choose_model, devices_of, load_encoder
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.identity import check_encoder, check_known, encoder_record, record_for_embeddings
-from clipsearch.flows.query import KINDS, answer, build_queries
+from clipsearch.flows.query import KINDS, answer, build_queries, embed
 from clipsearch.flows.status import CollectionStatus, read_status
 from clipsearch.flows.view import View, read_index_pointer
 from clipsearch.registry import suggest
@@ -33,11 +33,15 @@ from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
     from clipsearch.flows.alike import Limits
+    from clipsearch.flows.ask import Answer, Asker, ColumnReport
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.captions import CaptionCounts
     from clipsearch.flows.cluster import ClusterReport
+    from clipsearch.flows.describe import Describer, Descriptions
     from clipsearch.flows.duplicates import DuplicateReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport
+    from clipsearch.flows.evaluate_words import AnswerAccuracy, CaptionAccuracy, LabelAccuracy, TagAccuracy
     from clipsearch.flows.export import ExportReport
     from clipsearch.flows.generators import Chosen
     from clipsearch.flows.import_embeddings import ImportReport
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
+    from clipsearch.flows.tag import TagReport
     from clipsearch.generate.service import GeneratorService
 
 PathLike = str | os.PathLike[str]
@@ -154,6 +159,7 @@ class Collection:
         self._how = _How(runtime=runtime, device=device, precision=precision)
         self._encoder: Encoder | None = None
         self._drawers: dict[Any, GeneratorService] = {}  # Any: Setup, of a room that a search does without
+        self._words: dict[str, tuple[Any, Any]] = {}  # what describes, asks, writes, with what it was made for
         self._lock = threading.RLock()  # held while something is loaded, never while something is searched
         self._view: View | None = View(store.snapshot())
         self.model = str(self._view.snapshot.manifest.encoder["name"])
@@ -188,7 +194,7 @@ class Collection:
         self,
         source: PathLike,
         *,
-        captions: PathLike | None = None,
+        captions: "PathLike | Sequence[PathLike] | None" = None,
         column: str | None = None,
         excludes: Sequence[str] = (),
         shard: str | None = None,
@@ -210,7 +216,8 @@ class Collection:
         Args:
             source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths
                 on ``stdin``.
-            captions: CSV with the columns image and caption.
+            captions: files of captions (CSV, JSON, JSON Lines, Parquet, text), one or several; also "sidecars" for
+                texts beside pictures and "embedded" for IPTC and XMP captions and keywords inside them.
             column: the column of paths or pictures, where the source is a table.
             excludes: glob patterns of names to leave out; what is indexed already of them is taken out.
             shard: "i/n": index only part i, from 1, of n parts of the source; a file's path decides its part.
@@ -302,6 +309,33 @@ class Collection:
             return self.index(source, excludes=excludes, **{"wait": True, **options})
 
         return watch(source, run, left_out, settings, say or (lambda _: None))
+
+    def index_texts(
+        self,
+        captions: "PathLike | Sequence[PathLike]",
+        *,
+        wait: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "CaptionCounts":
+        """Add texts alone: a caption bank, or captions of pictures that are there already; no picture is looked for.
+
+        Args:
+            captions: as ``index`` takes them.
+            wait: wait for another writer instead of raising LockedError.
+            progress: called now and then with how far it is.
+
+        Raises:
+            SourceNotFoundError: there is no such file.
+            InputError: it cannot be read, or holds no text.
+            LockedError: another process is writing to the collection.
+        """
+        from clipsearch.flows.calibrate import renew
+        from clipsearch.flows.texts import ingest_texts
+
+        counts = ingest_texts(self._store, self.encoder, captions, wait=wait, tell=progress or (lambda _: None))
+        renew(self._store, self.encoder, progress)
+        self.refresh()
+        return counts
 
     def index_embeddings(
         self,
@@ -596,6 +630,191 @@ class Collection:
         except Exception as problem:  # of any kind: an answer does not fail because a generator does
             return filled(result, (), (str(problem) or type(problem).__name__,))
 
+    def tag(
+        self,
+        labels: "PathLike | Sequence[str] | None" = None,
+        *,
+        level: float = 0.8,
+        single: bool = False,
+        templates: Sequence[str] | None = None,
+        truth: "Sequence[tuple[str, str]] | PathLike | None" = None,
+        column: str = "tags",
+        xmp: bool = False,
+        wait: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "TagReport":
+        """Give all pictures tags, as a column that ``where`` can use: ``"'dog' IN tags"``; see ``flows.tag``.
+
+        Args:
+            labels: a file with one a line, or a list; None takes the vocabulary that ships.
+            level: share of the tags that is to be right; ``TagReport.source`` says by whose word.
+            single: at most one tag a picture.
+            templates: how a label is asked for, such as ``"a photo of {}"``; None takes those that ship.
+            truth: true labels of some pictures: (image, label) pairs, a CSV with these columns, or a folder of
+                labelled folders.
+            column: name of the column; one of that name that was added before is replaced.
+            xmp: write the tags beside the pictures too, as ``photo.jpg.xmp``.
+            wait: wait for another writer instead of raising LockedError.
+            progress: called now and then with how far it is.
+
+        Raises:
+            InputError: the labels, the level, the truth or the name cannot be used.
+            LockedError: another process is writing to the collection.
+        """
+        from clipsearch.describe.labels import default_labels, make_labels, read_labels
+        from clipsearch.flows.tag import tag
+        from clipsearch.flows.tag_learn import TagOptions
+
+        if labels is None:
+            asked = default_labels()
+        else:
+            asked = read_labels(labels) if isinstance(labels, str | os.PathLike) else make_labels(labels)
+        if templates is not None:
+            asked = asked.with_templates(templates)
+        options = TagOptions(level, single, column)
+        report = tag(self._store, self.encoder, asked, options, truth=truth, xmp=xmp, wait=wait, tell=progress)
+        self.refresh()
+        return report
+
+    def describe(
+        self,
+        image: OneImage,
+        *,
+        k: int = 3,
+        bank: PathLike | None = None,
+        compose: bool = False,
+        model: str | None = None,
+        where: str | None = None,
+    ) -> "Descriptions":
+        """Say in words what a picture shows: captions as they are, a sentence made of tags, or a model's words.
+
+        Args:
+            image: path, bytes or binary stream of the picture.
+            k: captions wanted.
+            bank: a file of captions to describe with, in place of the collection's own texts.
+            compose: make a sentence of tags even where a caption matches.
+            model: a vision-language model to write a sentence too: its name, or the folder of a checkpoint.
+            where: only captions of pictures for which this is true.
+
+        Raises:
+            QueryImageError: the picture cannot be read.
+            WeightsNotFoundError: the model is not on this machine.
+        """
+        from clipsearch.flows.describe import decoded, with_model
+
+        data = image.read() if not isinstance(image, str | os.PathLike | bytes) else image
+        describer = self._describer(None if bank is None else os.fspath(bank))
+        seen = decoded(data, self.encoder)
+        row = embed(build_queries(None, seen)[0], self.encoder.dim, lambda: self.encoder)[0][0]
+        captions = cast(
+            SearchResult, self.search(image=seen, target="text", k=k, where=where)
+        )  # one picture, one answer
+        found = describer.describe(_called(image), row, captions, k, always=compose)
+        if model is None:
+            return found
+        from clipsearch.flows.writer import read_picture
+
+        text = self._writer(model).write(read_picture(data))
+        return with_model(found, text, model)
+
+    def ask(
+        self,
+        image: OneImage,
+        question: str,
+        choices: Sequence[str] | None = None,
+        *,
+        model: str | None = None,
+    ) -> "Answer":
+        """Answer a question about a picture: one of the choices or none of these; yes or no; or a model's words.
+
+        Args:
+            image: path, bytes or binary stream of the picture.
+            question: such as "how many dogs are there?"
+            choices: the answers to choose from; not needed for yes or no.
+            model: a vision-language model for open questions: its name, or the folder of a checkpoint.
+
+        Raises:
+            InputError: the question is open and there is no model, or choices are equal.
+            QueryImageError: the picture cannot be read.
+        """
+        from clipsearch.flows.ask import Answer
+
+        data = image.read() if not isinstance(image, str | os.PathLike | bytes) else image
+        if model is not None and choices is None:
+            from clipsearch.flows.writer import read_picture
+
+            text = self._writer(model).write(read_picture(data), question)
+            return Answer(_called(image), question, text, (), None, "open", "model")
+        asker = self._asker(question, choices)
+        row = embed(build_queries(None, data)[0], self.encoder.dim, lambda: self.encoder)[0][0]
+        return asker.answer(_called(image), row)
+
+    def ask_all(
+        self,
+        question: str,
+        choices: Sequence[str] | None = None,
+        *,
+        column: str | None = None,
+        wait: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "ColumnReport":
+        """Answer a question for all pictures, as a column that ``where`` can use; NULL for none of these.
+
+        Args:
+            question: such as "is there a person in it?"
+            choices: the answers to choose from; not needed for yes or no.
+            column: its name; None makes one of the question.
+            wait: wait for another writer instead of raising LockedError.
+            progress: called now and then with how far it is.
+
+        Raises:
+            InputError: the question is open, or choices are equal.
+            LockedError: another process is writing to the collection.
+        """
+        from clipsearch.flows.ask import ask_all
+
+        report = ask_all(self._store, self.encoder, question, choices, column, wait=wait, tell=progress)
+        self.refresh()
+        return report
+
+    def _describer(self, bank: str | None) -> "Describer":
+        """Return what describes pictures; the same one as before for the same version and bank."""
+        from clipsearch.flows.describe import Describer
+
+        return self._kept(("describe", bank), lambda: Describer(self._current().snapshot, self.encoder, bank))
+
+    def _asker(self, question: str, choices: Sequence[str] | None) -> "Asker":
+        """Return what answers a question; the same one as before for the same version."""
+        from clipsearch.flows.ask import Asker
+
+        key = ("ask", question, None if choices is None else tuple(choices))
+        return self._kept(key, lambda: Asker(self._current().snapshot, self.encoder, question, choices))
+
+    def _writer(self, model: str) -> Any:  # Any: describe.vlm.Writer, which needs torch to be imported
+        from clipsearch.flows.writer import open_writer
+
+        return self._kept(("writer", model), lambda: open_writer(model, self._how["device"]))
+
+    def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:  # Any: one of the above
+        """Return what was made for a key and this version, one of each kind; made now where there is none."""
+        version = 0 if key[0] == "writer" else self._current().snapshot.version
+        with self._lock:
+            known = self._words.get(key[0])
+            if known is None or known[0] != (key, version):
+                known = self._words[key[0]] = ((key, version), make())
+            return known[1]
+
+    def drop_column(self, name: str) -> None:
+        """Take out a column that was added, such as tags.
+
+        Raises:
+            InputError: there is none of that name.
+            LockedError: another process is writing to the collection.
+        """
+        with self._store.writer() as writer:
+            writer.drop_added(name)
+        self.refresh()
+
     def columns(self) -> "list[ColumnInfo]":
         """Return the columns that ``where`` may name: type, rows that have a value, an example."""
         from clipsearch.flows.tables import columns
@@ -759,6 +978,64 @@ class Collection:
 
         return evaluate(self._current().snapshot, self.encoder, pairs, ks=ks)
 
+    def evaluate_labels(
+        self, truth: "Sequence[tuple[str, str]] | PathLike", labels: "PathLike | Sequence[str] | None" = None
+    ) -> "LabelAccuracy":
+        """Measure zero-shot classification: top-1 and top-5 on labelled pictures of the collection.
+
+        Args:
+            truth: (image, label) pairs, a CSV with these columns, or a folder of labelled folders.
+            labels: what to choose from: a file, or a list; None takes the labels of the truth.
+
+        Raises:
+            InputError: no pair can be used.
+        """
+        from clipsearch.describe.labels import make_labels, read_labels
+        from clipsearch.flows.evaluate_words import evaluate_labels
+
+        asked = None
+        if labels is not None:
+            asked = read_labels(labels) if isinstance(labels, str | os.PathLike) else make_labels(labels)
+        return evaluate_labels(self._current().snapshot, self.encoder, truth, asked)
+
+    def evaluate_tags(self, truth: "Sequence[tuple[str, str]] | PathLike", column: str = "tags") -> "TagAccuracy":
+        """Measure precision and recall of stored tags; give pictures that they were not calibrated on.
+
+        Args:
+            truth: as ``evaluate_labels`` takes it.
+            column: the column of tags.
+
+        Raises:
+            InputError: there is no such column, or no pair can be used.
+        """
+        from clipsearch.flows.evaluate_words import evaluate_tags
+
+        return evaluate_tags(self._current().snapshot, truth, column)
+
+    def evaluate_descriptions(self, references: PathLike, bank: PathLike | None = None) -> "CaptionAccuracy":
+        """Measure the caption that each picture gets, with BLEU, ROUGE-L and CIDEr-D; never a caption of its own.
+
+        Args:
+            references: a file of images and captions.
+            bank: a file of texts to choose from; None takes the collection's.
+
+        Raises:
+            InputError: no picture can be used, or there is no text to choose from.
+        """
+        from clipsearch.flows.evaluate_words import evaluate_descriptions
+
+        return evaluate_descriptions(self._current().snapshot, self.encoder, references, bank)
+
+    def evaluate_answers(self, questions: PathLike) -> "AnswerAccuracy":
+        """Measure answers on a CSV with the columns image, question, choices (with | between) and answer.
+
+        Raises:
+            InputError: it has no such columns, or no row can be used.
+        """
+        from clipsearch.flows.evaluate_words import evaluate_answers
+
+        return evaluate_answers(self._current().snapshot, self.encoder, questions)
+
     def evaluate_match(
         self,
         *,
@@ -834,6 +1111,7 @@ class Collection:
         """Let go of everything. Searches under way finish; later calls raise InputError. May be called twice."""
         self._view = None
         self._encoder = None
+        self._words = {}
         drawers, self._drawers = self._drawers, {}
         for drawer in drawers.values():
             drawer.close()
@@ -853,6 +1131,11 @@ class Collection:
         if view is None:
             raise InputError(f"The collection {self.name!r} was closed. Open it again.")
         return view
+
+
+def _called(image: Any) -> str:  # Any: path, bytes or stream
+    """Return how to call a picture in an answer."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else getattr(image, "name", "picture")
 
 
 def _calibrated(store: Store, encoder: Encoder, report: R, progress: "Callable[[Progress], None] | None") -> R:

@@ -1,8 +1,9 @@
-"""Embed the bank of generic queries with ``mini``, so that a first calibration need not: 1,620 x 384 float16.
+"""Embed the bank of generic queries and the default labels with ``mini``, so that no user has to wait for it.
 
     python scripts/embed_bank.py
 
-Run it again when the weights of ``mini`` or the bank change; a test says so. The file's name has both hashes.
+1,620 and 1,395 rows of 384 float16. Run it again when the weights of ``mini``, the bank or the vocabulary change; a
+test says so. The files' names have both hashes.
 """
 
 from pathlib import Path
@@ -10,17 +11,25 @@ from pathlib import Path
 import numpy as np
 
 import clipsearch
+from clipsearch.describe.labels import default_labels, embed_labels, shipped_file
 from clipsearch.embed import load_encoder
 from clipsearch.flows.calibrate_queries import bank_file
 from clipsearch.match import bank
 
-FOLDER = Path(clipsearch.__file__).parent / "match" / "embedded"
+ROOMS = Path(clipsearch.__file__).parent
+
+
+def save(room: str, name: str, embeddings: np.ndarray) -> None:
+    folder = ROOMS / room / "embedded"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.npy"):
+        old.unlink()
+    np.save(folder / name, embeddings.astype(np.float16))
+    print(folder / name)
+
 
 if __name__ == "__main__":
     encoder = load_encoder("mini")
-    embeddings = encoder.encode_texts(bank.all_queries()).astype(np.float16)
-    FOLDER.mkdir(exist_ok=True)
-    for old in FOLDER.glob("*.npy"):
-        old.unlink()
-    np.save(FOLDER / bank_file(encoder.fingerprint()), embeddings)
-    print(FOLDER / bank_file(encoder.fingerprint()))
+    labels = default_labels()
+    save("match", bank_file(encoder.fingerprint()), encoder.encode_texts(bank.all_queries()))
+    save("describe", shipped_file(labels, encoder.fingerprint()), embed_labels(labels, encoder.encode_texts))

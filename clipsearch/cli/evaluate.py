@@ -12,6 +12,7 @@ import click
 from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 from clipsearch.cli.evaluate_match import command as evaluate_match
+from clipsearch.cli.evaluate_words import COMMANDS as WORDS
 
 if TYPE_CHECKING:
     from clipsearch import DirectionReport, EvaluationReport
@@ -35,10 +36,16 @@ def command() -> None:
     \b
     clipsearch evaluate captions.csv        Recall@1/5/10 both ways
     clipsearch evaluate match               how often verdicts are wrong
+    clipsearch evaluate labels FOLDER       zero-shot top-1 and top-5
+    clipsearch evaluate tags labels.csv     precision and recall of the tags
+    clipsearch evaluate describe caps.csv   BLEU, ROUGE-L, CIDEr-D
+    clipsearch evaluate answers ask.csv     answers that are right
     """  # noqa: D301
 
 
 command.add_command(evaluate_match)
+for _measurement in WORDS:
+    command.add_command(_measurement)
 
 
 @command.command("retrieval", short_help="Measure retrieval on pictures and captions (the usual one).")

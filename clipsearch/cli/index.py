@@ -34,8 +34,10 @@ FINISHED_WITH_SKIPS = 3
 @click.option(
     "--captions",
     metavar="FILE",
+    multiple=True,
     shell_complete=options.complete_files,
-    help="CSV with the columns image and caption: index these texts too.",
+    help="Index the texts of FILE too: CSV, JSON, JSON Lines, Parquet, text; or `sidecars` (photo.txt, photo.json), or "
+    "`embedded` (IPTC, XMP); repeatable.",
 )
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
 @click.option("--shard", metavar="I/N", help="Index part I of N of SOURCE, into a collection of its own.")
@@ -106,13 +108,16 @@ def command(
 
     \b
     clipsearch index ./photos
-    clipsearch index ./photos --captions captions.csv
+    clipsearch index ./photos --captions captions.csv --captions sidecars --captions embedded
+    clipsearch index --captions bank.txt -i bank
     clipsearch index ./photos --model mini -i indexes/small --report skipped.jsonl
     find . -name '*.jpg' -newer mark -print0 | clipsearch index - -i recent
     clipsearch index --embeddings ./laion --model vit-b-32
     clipsearch index --retrain -i photos
     """  # noqa: D301
     wanted = {name: settings.pop(name) for name in NAMES}
+    if source is None and settings["captions"]:
+        return _texts_only(console, settings["captions"], index, indexes_dir, model, how)
     if source is None:
         return _build_only(console, index, indexes_dir, how, wanted, settings["jobs"])
     _check_wanted(wanted)
@@ -136,6 +141,34 @@ def command(
         _say(console, done, path, report)
         build(console, collection, wanted, settings["jobs"])
     return FINISHED_WITH_SKIPS if done.skips else 0
+
+
+def open_indexed(console: Console, source: str, index: str | None, home: str, how: dict[str, str]) -> "Collection":
+    """Bring the collection of a source up to date, as the command without options does, and return it."""
+    path = _place(source, index, home, None)
+    collection = _open_or_create(console, path, None, how)
+    if index is None:
+        _warn_of_another_root(console, collection, path, source)
+    _say(console, _run(console, collection, source, {}), path, None)
+    return collection
+
+
+def _texts_only(
+    console: Console, captions: Sequence[str], index: str | None, home: str, model: str | None, how: dict[str, str]
+) -> int:
+    """Without SOURCE: add texts to a collection, which is made where -i names none."""
+    from clipsearch.cli.place import find, to_make
+    from clipsearch.cli.progress import progress_bar
+    from clipsearch.present.text import count
+
+    _check_files(captions, None)
+    path = find(None, home) if index is None else to_make(index, home)
+    with _open_or_create(console, path, model, how) as collection, progress_bar(console) as progress:
+        done = collection.index_texts(captions, progress=progress)
+    for note in done.notes:
+        console.note(f"note: {note}")
+    console.note(f"{count(done.rows, 'text')} added to {path}")
+    return 0
 
 
 def _build_only(
@@ -187,9 +220,9 @@ def say_skips(console: Console, done: "IndexReport | ImportReport", report: str 
         write_report(report, done)
 
 
-def _check_files(captions: str | None, report: str | None) -> None:
+def _check_files(captions: Sequence[str], report: str | None) -> None:
     """Refuse at once what would otherwise fail after hours of work."""
-    if captions is not None:
+    if captions:
         from clipsearch.flows.captions import check_captions
 
         check_captions(captions)
@@ -292,7 +325,7 @@ def _run(console: Console, collection: "Collection", source: str, settings: dict
     from clipsearch.cli.progress import progress_bar
 
     names = {"jobs": "workers", "commit_every": "commit_rows", "exclude": "excludes"}
-    given = {names.get(name, name): value for name, value in settings.items() if value is not None}
+    given = {names.get(name, name): value for name, value in settings.items() if value not in (None, ())}
     stdin = binary(sys.stdin) if source == "-" else None
     try:
         with stopping_politely(), progress_bar(console) as progress:

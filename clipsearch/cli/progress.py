@@ -27,6 +27,10 @@ STAGES = {
     "import": "importing",
     "export": "exporting",
     "look": "looking",
+    "labels": "embedding",
+    "tags": "tagging",
+    "answers": "answering",
+    "texts": "reading",
 }
 
 

@@ -46,6 +46,31 @@ def pull(card: EncoderCard, progress: Callable[[str], None] | None = None) -> st
         ) from error
 
 
+def pull_repository(repository: str, patterns: list[str], progress: Callable[[str], None]) -> str:
+    """Fetch the files of a hub repository that match patterns into the shared cache, and return their folder.
+
+    Raises:
+        MissingExtraError: huggingface_hub is not installed.
+        WeightsNotFoundError: the hub could not be reached or does not have it.
+    """
+    if find_spec("huggingface_hub") is None:
+        raise MissingExtraError(
+            "Fetching models needs huggingface_hub, which this Python does not have.\n"
+            "Install with: pip install 'clipsearch[describe]'"
+        )
+    from huggingface_hub import snapshot_download
+
+    progress(f"Fetching {repository}")
+    try:
+        return snapshot_download(repository, allow_patterns=patterns)
+    except Exception as error:  # huggingface_hub passes on errors of its HTTP client as well as its own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsNotFoundError(
+            f"{repository} could not be fetched from the hub: {reason}\n"
+            "Check the name and the connection; what was fetched so far is kept."
+        ) from error
+
+
 def _fetch(card: EncoderCard, tell: Callable[[str], None]) -> str:
     from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
 

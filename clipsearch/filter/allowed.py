@@ -10,6 +10,7 @@ ARITHMETIC = frozenset({"+", "-", "*", "/", "//", "%", "||"})
 CONDITIONS = frozenset(
     {*LIKE, "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"}
     | {"regexp_matches", "regexp_full_match", "contains", "starts_with", "ends_with", "prefix", "suffix"}
+    | {"list_contains", "list_has", "array_contains", "list_has_any", "list_has_all"}
 )
 """Functions that answer true or false."""
 
@@ -18,7 +19,7 @@ BOOLEAN_COLUMNS = frozenset({"generated"})
 
 _TIME = {"year", "month", "day", "hour", "minute", "dayofweek", "isodow", "dayofyear", "week", "quarter"}
 _TIME |= {"date_part", "date_trunc", "today", "to_years", "to_months", "to_weeks", "to_days", "to_hours", "to_minutes"}
-_TEXT = {"lower", "upper", "length", "trim", "concat", "substring"}
+_TEXT = {"lower", "upper", "length", "trim", "concat", "substring", "len", "list_value", "array_to_string"}
 _NUMBER = {"abs", "round", "floor", "ceil", "trunc", "greatest", "least"}
 
 FILTER_FUNCTIONS = frozenset(CONDITIONS | ARITHMETIC | _TIME | _TEXT | _NUMBER)
@@ -32,7 +33,7 @@ NOW = frozenset({"current_date"})
 FILTER_HELP = (
     "comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, ILIKE, IS NULL, CAST, + - * / // % ||, "
     "year month day hour date_part date_trunc current_date, lower upper length trim contains starts_with ends_with "
-    "regexp_matches, abs round floor ceil greatest least coalesce."
+    "regexp_matches, 'dog' IN tags, list_has_any list_has_all len, abs round floor ceil greatest least coalesce."
 )
 """What is allowed, for people; the rare members of the lists above are left out."""
 
@@ -54,7 +55,7 @@ _SCALAR = """
     date_add date_sub date_diff datediff datesub age make_date make_timestamp strftime strptime try_strptime time_bucket
     now current_timestamp to_seconds to_timestamp
     list_value array_value len array_length list_contains list_position list_distinct list_sort list_sum list_avg
-    list_min list_max list_extract array_extract array_to_string struct_pack struct_extract row
+    list_min list_max unnest list_extract array_extract array_to_string struct_pack struct_extract row
     array_cosine_similarity array_cosine_distance array_inner_product array_distance array_dot_product
     list_cosine_similarity list_inner_product list_distance list_dot_product
 """

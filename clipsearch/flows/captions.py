@@ -1,17 +1,18 @@
-"""Captions beside pictures: read a table of image and caption, embed what is new, keep links to pictures that moved."""
+"""Texts of a collection: read them from files and pictures, embed what is new, keep links to pictures that moved."""
 
-import csv
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import InputError, SourceNotFoundError
 from clipsearch.flows.progress import Progress
+from clipsearch.scan.captions import Problems, read_texts
 from clipsearch.store import Snapshot, Store, TextRow, Writer
 from clipsearch.types import display_path
 
 _BATCH = 256
+FROM_PICTURES = ("sidecars", "embedded")
+"""Texts that lie beside pictures, or inside them, in place of a caption file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,75 +67,69 @@ class ImagePlaces:
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """Yield (image, caption) from a CSV with these columns; rows without a caption are left out.
+    """Yield (image, caption) from a file of captions; texts without an image are left out.
 
     Raises:
         SourceNotFoundError: there is no such file.
-        InputError: it is no CSV in UTF-8 with the columns image and caption.
+        InputError: it cannot be read, or nothing in it is called a caption.
     """
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            if not {"image", "caption"} <= set(columns):
-                raise InputError(
-                    f"{path} has no columns image and caption, but {_start(', '.join(columns)) or 'none'}.\n"
-                    "The first line must name them: image,caption"
-                )
-            for row in reader:
-                image, caption = row["image"], _clean(row["caption"] or "")
-                if image and caption:
-                    yield image, caption
-    except FileNotFoundError as problem:
-        raise SourceNotFoundError(
-            f"There is no caption file {path}. Give a CSV with the columns image and caption."
-        ) from problem
-    except (OSError, csv.Error) as problem:
-        raise InputError(f"{path} cannot be read as a CSV of captions: {problem}.") from problem
+    return ((said.image, said.text) for said in read_texts(path) if said.image is not None)
 
 
-def _start(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:100]} ..."
+Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def check_captions(path: str | os.PathLike[str]) -> None:
-    """Look at the beginning of a caption file; raises as ``read_pairs`` does."""
-    next(read_pairs(path), None)
+def sources_of(captions: Sources) -> list[str]:
+    """Return what texts are to be read from: paths, and the words "sidecars" and "embedded"."""
+    several = [captions] if isinstance(captions, str | os.PathLike) else list(captions)
+    return [os.fspath(source) for source in several]
 
 
-def _clean(text: str) -> str:
-    """Return a caption as it can be stored: bytes that are no UTF-8 as ``\\xNN``, no blanks around."""  # noqa: D301
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").strip()
+def check_captions(captions: Sources) -> None:
+    """Look at the beginning of caption files; raises as ``read_texts`` does."""
+    for source in sources_of(captions):
+        if source not in FROM_PICTURES:
+            next(read_texts(source), None)
+
+
+Found = tuple[bytes, str, int | None]  # source, text, row id of the image
 
 
 def ingest_captions(
     store: Store,
     writer: Writer,
     encoder: Encoder,
-    captions: str | os.PathLike[str],
+    captions: Sources,
     root: bytes,
     tell: Callable[[Progress], None],
     *,
     with_pictures_only: bool = False,
 ) -> CaptionCounts:
-    """Add the captions that the collection does not hold yet; those it holds are not embedded again.
+    """Add the texts that the collection does not hold yet; those it holds are not embedded again.
 
-    ``with_pictures_only`` passes over the captions of pictures that are not in the collection.
+    Args:
+        store: the collection.
+        writer: its writer.
+        encoder: its encoder.
+        captions: files of captions; the word "sidecars" for texts beside pictures, "embedded" for those inside.
+        root: folder that images in caption files may be relative to, and below which pictures are looked at.
+        tell: called with how far it is.
+        with_pictures_only: pass over captions of pictures that are not in the collection.
     """
     snapshot = store.snapshot()
-    places = ImagePlaces.of(snapshot)
-    folders = (root, os.path.dirname(os.path.abspath(os.fsencode(captions))))
+    notes: list[str] = []
+    found: dict[Found, None] = {}
+    for source in sources_of(captions):
+        if source in FROM_PICTURES:
+            from clipsearch.flows.picture_texts import picture_texts
+
+            found.update(dict.fromkeys(picture_texts(snapshot, root, source, notes, tell)))
+        else:
+            found.update(dict.fromkeys(_from_file(snapshot, source, root, notes, with_pictures_only)))
     known = {(text.source, text.text): text for text in snapshot.captions()}
-    new: list[tuple[bytes, str, int | None]] = []
+    new: list[Found] = []
     linked: list[tuple[int, int]] = []
-    missing: dict[str, None] = {}
-    for image, caption in dict.fromkeys(read_pairs(captions)):
-        source = os.fsencode(image)
-        image_id = places.find(source, folders)
-        if image_id is None:
-            if with_pictures_only:
-                continue
-            missing.setdefault(image)
+    for source, caption, image_id in found:
         text = known.get((source, caption))
         if text is None:
             new.append((source, caption, image_id))
@@ -142,8 +137,31 @@ def ingest_captions(
             linked.append((text.id, image_id))
     _add_new(writer, encoder, new, tell)
     _link(store, writer, linked)
-    notes = (_missing_note(missing),) if missing else ()
-    return CaptionCounts(len(new), len(new), notes)
+    return CaptionCounts(len(new), len(new), tuple(notes))
+
+
+def _from_file(
+    snapshot: Snapshot, path: str, root: bytes, notes: list[str], with_pictures_only: bool = False
+) -> Iterator[Found]:
+    """Yield the texts of a caption file with the pictures that they are about."""
+    places = ImagePlaces.of(snapshot)
+    folders = (root, os.path.dirname(os.path.abspath(os.fsencode(path))))
+    problems = Problems()
+    missing: dict[str, None] = {}
+    for said in read_texts(path, problems):
+        if said.image is None:
+            yield b"", said.text, None
+            continue
+        source = os.fsencode(said.image)
+        image_id = places.find(source, folders)
+        if image_id is None:
+            if with_pictures_only:
+                continue
+            missing.setdefault(said.image)
+        yield source, said.text, image_id
+    notes += problems.notes(path)
+    if missing:
+        notes.append(_missing_note(missing))
 
 
 def _missing_note(missing: Mapping[str, None]) -> str:

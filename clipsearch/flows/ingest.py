@@ -26,7 +26,7 @@ import numpy as np
 from clipsearch.decode import DecodePool
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, StorageError
-from clipsearch.flows.captions import CaptionCounts, check_captions, ingest_captions
+from clipsearch.flows.captions import CaptionCounts, Sources, check_captions, ingest_captions
 from clipsearch.flows.engines.base import Embedded, Engine, Work
 from clipsearch.flows.engines.local import LocalEngine
 from clipsearch.flows.left_out import in_order
@@ -69,7 +69,7 @@ def ingest(
     source: str | os.PathLike[str],
     *,
     engine: Engine | None = None,
-    captions: str | os.PathLike[str] | None = None,
+    captions: Sources | None = None,
     column: str | None = None,
     excludes: Sequence[str] = (),
     shard: str | None = None,
@@ -91,7 +91,8 @@ def ingest(
         source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths on
             ``stdin``.
         engine: where pictures are decoded and embedded; None means here, with ``encoder``.
-        captions: CSV with the columns image and caption.
+        captions: files of captions, one or several; also "sidecars" for texts beside pictures and "embedded" for those
+            inside them.
         column: the column of paths or pictures, where the source is a table.
         excludes: glob patterns of names to leave out; what is indexed already of them goes.
         shard: "i/n": only part i, from 1, of n parts of the source; a file's path alone decides which part it is in.

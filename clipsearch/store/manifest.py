@@ -54,8 +54,8 @@ class FileEntry:
         rows: rows in it.
         bytes: its size.
         sha256: digest of its content, in hex.
-        kind: "images", "texts", "deleted", "skipped", "imports" or "sidecar".
-        of: the file that a sidecar was derived from.
+        kind: "images", "texts", "deleted", "skipped", "imports", "sidecar", "added" or "made".
+        of: the file that a sidecar was derived from; the column that a file adds ("added"), or tells of ("made").
     """
 
     name: str

@@ -183,6 +183,31 @@ def without(table: pa.Table, deleted: Ints) -> pa.Table:
     return table.filter(_compute.invert(_compute.is_in(table.column("id"), value_set=ids)))
 
 
+def read_added(path: str, name: str) -> tuple[Ints, Any]:  # Any: an Arrow array
+    """Return ids (n,), ascending, and values of a column that was added later.
+
+    Raises:
+        ValueError: it is no such file, or a page is damaged.
+    """
+    table = _read(path, ["id", name])
+    if table.column_names != ["id", name]:
+        raise ValueError(f"it has no column {name}")
+    return numbers(table.column("id")), table.column(name).combine_chunks()
+
+
+def with_added(table: pa.Table, added: Mapping[str, tuple[Ints, Any]]) -> pa.Table:  # Any: as above
+    """Return a table with columns (name → ids, values) put beside its rows; NULL where a row has no value."""
+    if not added:
+        return table
+    ids = numbers(table.column("id"))
+    for name, (known, values) in added.items():
+        at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
+        there = known[at] == ids if len(known) else np.zeros(len(ids), bool)
+        taken = values.take(pa.array(at, mask=~there)) if len(known) else pa.nulls(len(ids), values.type)
+        table = table.append_column(name, taken)
+    return table
+
+
 def numbers(column: pa.ChunkedArray) -> Ints:
     """Return a column of 64-bit numbers without NULL as an array (n,). ``to_numpy`` would import pandas."""
     return np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in column.chunks)], dtype=np.int64)

@@ -34,6 +34,7 @@ from clipsearch.store.files import (
 )
 
 FOLDER = "columns"
+ADDED = "added"  # a folder in it: columns that were added later; they are in the manifest
 FORMAT = 1
 _POINTER = re.compile(rb"(\S+\.json) sha256:([0-9a-f]{64})\n")
 
@@ -111,7 +112,7 @@ def publish_packs(path: str, stem: str, packs: Sequence[Pack]) -> None:
     put_in_force(folder, f"{stem}.json", json.dumps(document).encode() + b"\n")
     kept = {f"{stem}.json", CURRENT, LOCK, HOLDER, *(pack.name for pack in packs)}
     for name in os.listdir(folder):
-        if name not in kept:
+        if name not in kept and name != ADDED:
             with suppress(OSError):
                 os.unlink(os.path.join(folder, name))
 

@@ -108,6 +108,15 @@ def encode_ids(ids: Ints) -> bytes:
     return _write(pa.table({"id": pa.array(ids, pa.int64())}))
 
 
+def encode_added(name: str, ids: Ints, values: Sequence[Any], type_: str) -> bytes:
+    """Return a file of two columns: ``id``, and ``name`` with a text or a list of texts ("texts") for each id."""
+    kind = pa.list_(pa.string()) if type_ == "texts" else pa.string()
+    cleaned = [
+        [clean_text(text) for text in value] if isinstance(value, list | tuple) else _clean(value) for value in values
+    ]
+    return _write(pa.table({"id": pa.array(ids, pa.int64()), name: pa.array(cleaned, kind)}))
+
+
 def decode(kind: str, data: bytes) -> tuple[list[dict[str, Any]], Halves]:
     """Return the rows of a shard (column name → value) and their embeddings (N, D) float16.
 

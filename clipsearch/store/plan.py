@@ -25,6 +25,7 @@ FOLDERS = {
     "deleted": "deleted",
     "skipped": "skipped",
     "imports": "imports",
+    "added": "columns/added",
 }
 
 
@@ -120,6 +121,24 @@ def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:
         return []
     name = f"{FOLDERS['imports']}/{naming.stem('imports')}.json"
     return [_new(name, len(known), dumps(list(known)) + b"\n", "imports")]
+
+
+def added(name: str, ids: Ints, values: Sequence[Any], type_: str, made: bytes | None, naming: Naming) -> list[NewFile]:
+    """Return a column that is added to the images, and what is to be known of how it was made.
+
+    Args:
+        name: of the column.
+        ids: (n,) ascending.
+        values: one for each id.
+        type_: "text" or "texts".
+        made: any bytes, or None.
+        naming: of this commit.
+    """
+    from clipsearch.store import parquet
+
+    stem = f"{FOLDERS['added']}/{naming.stem('added')}"
+    files = [_new(f"{stem}.parquet", len(ids), parquet.encode_added(name, ids, values, type_), "added", name)]
+    return files if made is None else [*files, _new(f"{stem}.made", 1, made, "made", name)]
 
 
 def stack(embeddings: Sequence[Any], dim: int) -> Halves:

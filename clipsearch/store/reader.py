@@ -179,7 +179,7 @@ class Snapshot:
         self._spans: dict[str, tuple[Ints, Ints]] = {}
         self._opened = {} if opened is None else opened
         self._open_files(self._opened)
-        self._tables = Tables(path, manifest, self._opened, self.shard_table)
+        self._tables = Tables(path, manifest, self._opened, self.shard_table, self._added_to)
 
     def _open_files(self, opened: Opened) -> None:
         sidecars: dict[str | None, list[FileEntry]] = {}
@@ -187,7 +187,7 @@ class Snapshot:
             if entry.kind == "sidecar":
                 sidecars.setdefault(entry.of, []).append(entry)
         for entry in self.manifest.files:
-            if entry.kind in ("skipped", "imports"):
+            if entry.kind in ("skipped", "imports", "added", "made"):
                 _check_size(self.path, entry)
             elif entry.kind != "sidecar" and entry.name not in opened:
                 make = _Deleted if entry.kind == "deleted" else _Shard
@@ -251,7 +251,36 @@ class Snapshot:
 
     def metadata_columns(self, kind: str = "images") -> tuple[str, ...]:
         """Return the names of the columns of ``metadata_table``."""
-        return VISIBLE[kind]
+        return (*VISIBLE[kind], *self.added_columns()) if kind == "images" else VISIBLE[kind]
+
+    def added_columns(self) -> tuple[str, ...]:
+        """Return the names of the columns that were added to the images later, such as tags."""
+        return tuple(str(entry.of) for entry in self.manifest.files_of("added"))
+
+    def made_of(self, column: str) -> bytes | None:
+        """Return what ``Writer.commit_added`` was told of how a column was made, or None.
+
+        Raises:
+            CorruptShardError: the file is damaged.
+        """
+        entry = next((entry for entry in self.manifest.files_of("made") if entry.of == column), None)
+        return None if entry is None else _read_checked(self.path, entry)
+
+    def _added_to(self, kind: str) -> dict[str, Any]:  # Any: ids and an Arrow array
+        if kind != "images" or not self.manifest.files_of("added"):
+            return {}
+        from clipsearch.store import metadata
+
+        found = {}
+        for entry in self.manifest.files_of("added"):
+            try:
+                found[str(entry.of)] = metadata.read_added(os.path.join(self.path, entry.name), str(entry.of))
+            except ValueError as problem:
+                raise CorruptShardError(
+                    f"{entry.name} cannot be read: {problem}.\n"
+                    f"Make the column {entry.of!r} again, or take it out: clipsearch tag --drop --column {entry.of}"
+                ) from problem
+        return found
 
     def metadata_table(self, kind: str = "images") -> Any:  # Any: so that this module needs no pyarrow
         """Return the metadata of the live rows as an Arrow table, columns as in ``schema.VISIBLE``; kept once read.
@@ -291,7 +320,9 @@ class Snapshot:
 
         shards = self._shards[kind]
         tables = [shard.metadata().append_column("embedding", shard.embedding_column()) for shard in shards]
-        table = metadata.joined(tables, kind) if tables else self.metadata_table(kind)
+        if not tables:
+            return self.metadata_table(kind)
+        table = metadata.with_added(metadata.joined(tables, kind), self._added_to(kind))
         return metadata.without(table, self.deleted_ids())
 
     def live_blocks(self, allowed: Ints | None = None) -> Iterator[tuple[EmbeddingBlock, Any]]:

@@ -1,7 +1,7 @@
 """The metadata of one version as Arrow tables: which packs and which shards it is put together from."""
 
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from clipsearch.store.manifest import Manifest
@@ -14,11 +14,19 @@ class Tables:
     """The rows of a version, kept once read. Any stands for Arrow tables: this module needs no pyarrow until asked."""
 
     def __init__(
-        self, path: str, manifest: Manifest, opened: MutableMapping[str, Any], shard: Callable[[str], Any]
+        self,
+        path: str,
+        manifest: Manifest,
+        opened: MutableMapping[str, Any],
+        shard: Callable[[str], Any],
+        added: Callable[[str], Mapping[str, Any]] = lambda kind: {},
     ) -> None:
-        """Use the packs that ``opened`` holds already, and leave new ones there; ``shard`` reads one by its name."""
+        """Use the packs that ``opened`` holds already, and leave new ones there.
+
+        ``shard`` reads one by its name, ``added`` the columns that were added to a kind of rows later.
+        """
         self._path, self._manifest = path, manifest
-        self._opened, self._shard = opened, shard
+        self._opened, self._shard, self._added = opened, shard, added
         self._stored: dict[str, Any] = {}
         self._live: dict[str, Any] = {}
 
@@ -32,7 +40,8 @@ class Tables:
         if table is None:
             from clipsearch.store import metadata
 
-            table = self._stored[kind] = metadata.joined(self._pieces(kind), kind)
+            joined = metadata.joined(self._pieces(kind), kind)
+            table = self._stored[kind] = metadata.with_added(joined, self._added(kind))
         return table
 
     def live(self, kind: str, deleted: Ints) -> Any:

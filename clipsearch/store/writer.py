@@ -22,17 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch.errors import LockedError
+from clipsearch.errors import InputError, LockedError
 from clipsearch.store import plan, roots
 from clipsearch.store.columns import Columns
 from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, storage_errors, sync_dir
 from clipsearch.store.manifest import MANIFESTS, Manifest, publish, read_current
 from clipsearch.store.reader import Snapshot
 from clipsearch.store.rows import ImageRow, TextRow
+from clipsearch.store.schema import VISIBLE
 from clipsearch.types import Ints, Skip
 
 FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped", "imports")
-_VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped|imports)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
+ADDED = "columns/added"  # made when the first column is added; columns/ is that of the packs otherwise
+_COLUMN = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped|imports|added)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
 
 
 def remove_leftovers(path: str, version: int) -> None:
@@ -42,7 +45,7 @@ def remove_leftovers(path: str, version: int) -> None:
         path: the collection.
         version: the version in force; 0 where there is none yet.
     """
-    for folder in ("", *FOLDERS):
+    for folder in ("", *FOLDERS, ADDED):
         where = os.path.join(path, folder)
         for name in os.listdir(where) if os.path.isdir(where) else ():
             match = _VERSIONED.fullmatch(name) if folder else None
@@ -165,6 +168,50 @@ class Writer:
         ids = (none if images is None else images.ids, none if texts is None else texts.ids)
         return self._commit(shards, ids, deleted, skipped, imports)
 
+    def commit_added(
+        self, name: str, ids: Ints, values: Sequence[Any], *, type_: str = "texts", made: bytes | None = None
+    ) -> Manifest:
+        """Make one new version in which the images have a column more, in place of a former one of that name.
+
+        Args:
+            name: of the column.
+            ids: (n,) images that have a value; all others have none.
+            values: a text ("text") or a list of texts ("texts") for each.
+            type_: which of the two.
+            made: what ``Snapshot.made_of`` is to give back.
+
+        Raises:
+            InputError: images have a column of that name already, or it is no name.
+            StorageError: the disk is full or cannot be written.
+        """
+        check_column_name(name)
+        order = np.argsort(ids, kind="stable")
+        sorted_ids, sorted_values = np.asarray(ids, np.int64)[order], [values[n] for n in order.tolist()]
+
+        with storage_errors(self.path):
+            for folder in (os.path.dirname(ADDED), ADDED):
+                os.makedirs(os.path.join(self.path, folder), DIR_MODE, exist_ok=True)
+            sync_dir(os.path.join(self.path, os.path.dirname(ADDED)))
+
+        def files(naming: plan.Naming, encoder: str) -> list[plan.NewFile]:
+            return plan.added(name, sorted_ids, sorted_values, type_, made, naming)
+
+        none = np.empty(0, np.int64)
+        return self._commit(files, (none, none), (), None, None, column=name)
+
+    def drop_added(self, name: str) -> Manifest:
+        """Make one new version in which the images have no such column.
+
+        Raises:
+            InputError: there is none that was added later.
+        """
+        known = [str(entry.of) for entry in self.manifest.files_of("added")]
+        if name not in known:
+            there = f"There are: {', '.join(known)}." if known else "There is none."
+            raise InputError(f"No column {name!r} was added to this collection. {there}")
+        none = np.empty(0, np.int64)
+        return self._commit(lambda naming, encoder: [], (none, none), (), None, None, column=name)
+
     def _commit(
         self,
         shards: Callable[[plan.Naming, str], list[plan.NewFile]],
@@ -172,6 +219,7 @@ class Writer:
         deleted: Sequence[int] | Ints,
         skipped: Sequence[Skip] | None,
         imports: Sequence[Any] | None,
+        column: str | None = None,
     ) -> Manifest:
         if self._closed:
             raise ValueError("The writer is closed: its lock was given back.")
@@ -187,10 +235,10 @@ class Writer:
                 *plan.skipped(skipped or (), naming),
                 *plan.imports(imports, naming),
             ]
-            if not files and (skipped is None or not self.manifest.files_of("skipped")):
+            if not files and column is None and (skipped is None or not self.manifest.files_of("skipped")):
                 return self.manifest
             replaced = {name for name, new in (("skipped", skipped), ("imports", imports)) if new is not None}
-            manifest = self._next_manifest(files, ids, gone, naming, replaced)
+            manifest = self._next_manifest(files, ids, gone, naming, replaced, column)
             self._failed = _Attempt(manifest.version, ids)
             self._write(files, manifest)
         self._failed = None
@@ -250,9 +298,14 @@ class Writer:
         gone: Ints,
         naming: plan.Naming,
         replaced: Collection[str],
+        column: str | None,
     ) -> Manifest:
         old = self.manifest
-        kept = [entry for entry in old.files if entry.kind not in replaced]
+        kept = [
+            entry
+            for entry in old.files
+            if entry.kind not in replaced and not (entry.kind in ("added", "made") and entry.of == column)
+        ]
         counts = {"deleted": old.counts["deleted"] + len(gone)}
         for kind, new in zip(("images", "texts"), ids, strict=True):
             lost = self._snapshot().contains(kind, gone) | np.isin(gone, new) if len(gone) else gone
@@ -280,6 +333,20 @@ class Writer:
                 f"Another writer made version {manifest.version} of {self.path} although this one holds the lock.\n"
                 "Does the file system (a network drive?) ignore locks? Nothing was lost; run the command again."
             ) from problem
+
+
+def check_column_name(name: str) -> None:
+    """Refuse the name of an added column that a filter could not use.
+
+    Raises:
+        InputError: it is no word in small letters, or images have such a column already.
+    """
+    if not _COLUMN.fullmatch(name):
+        raise InputError(
+            f"{name[:60]!r} cannot name a column: small letters, digits and _, a letter first, 60 characters at most."
+        )
+    if name in VISIBLE["images"] or name in ("embedding", "score", "rank", "k", "words"):
+        raise InputError(f"Pictures have a column {name!r} already. Give another name with --column.")
 
 
 def _ids(rows: Sequence[ImageRow] | Sequence[TextRow]) -> Ints:

@@ -117,7 +117,7 @@ def test_options_reach_the_collection_under_its_own_names(cli, fake, photos, hom
         "--wait",
     ]
     cli("index", "photos", *options)
-    expected = {"source": "photos", "captions": "c.csv", "excludes": ("*.tmp", "raw"), "batch_size": 8, "workers": 2}
+    expected = {"source": "photos", "captions": ("c.csv",), "excludes": ("*.tmp", "raw"), "batch_size": 8, "workers": 2}
     assert expected.items() <= fake.asked.items()
     assert fake.asked["commit_rows"] == 50 and fake.asked["wait"] is True and fake.asked["progress"] is None
 

@@ -1,0 +1,180 @@
+"""Answer a question with choices for one picture, or for all pictures of a collection."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clipsearch.describe.answers import Ranked, answer_of, choice_scores, rank, yes_or_no
+from clipsearch.describe.statements import Asked, read_question
+from clipsearch.describe.tagging import Standard
+from clipsearch.embed.base import Encoder
+from clipsearch.errors import InputError
+from clipsearch.flows.evaluate import live_blocks
+from clipsearch.flows.progress import Progress
+from clipsearch.flows.tag import picture_chunks
+from clipsearch.flows.tagger import widened
+from clipsearch.match.scores import content_keys, sample
+from clipsearch.store import Snapshot, Store
+from clipsearch.types import Floats
+
+MIN_PICTURES = 20  # to say what a statement scores on pictures in general
+SAMPLE = 2_000
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A choice: its score in standard deviations over the collection, and its share among the choices, 0 to 1."""
+
+    text: str
+    score: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question about one picture.
+
+    Attributes:
+        picture: how it is called.
+        question: as asked.
+        answer: a choice; None for none of these (of a question for yes or no: it cannot be told), or a model's words.
+        choices: ranked, the best first; empty where a model wrote.
+        p_value: chance that arbitrary words would fit as well; None where a model wrote.
+        kind: the form of the question, such as "how many".
+        source: "choices" or "model".
+        statements: what was compared with the picture, by choice.
+        notes: sentences a person should read.
+    """
+
+    picture: str
+    question: str
+    answer: str | None
+    choices: tuple[Choice, ...]
+    p_value: float | None
+    kind: str
+    source: str = "choices"
+    statements: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReport:
+    """A question answered for all pictures: how many got which answer, and how many none (``unanswered``)."""
+
+    column: str
+    question: str
+    kind: str
+    pictures: int
+    answers: Mapping[str, int]
+    unanswered: int
+    version: int
+    notes: tuple[str, ...] = ()
+
+
+class Asker:
+    """A question made ready for any number of pictures."""
+
+    def __init__(
+        self, snapshot: Snapshot, encoder: Encoder, question: str, choices: Sequence[str] | None = None
+    ) -> None:
+        """Turn the question into statements, embed them, and see how they score on the collection.
+
+        Raises:
+            InputError: the question or a choice cannot be used, or the collection has too few pictures.
+        """
+        self.asked: Asked = read_question(question, choices)
+        if snapshot.count("images") < MIN_PICTURES:
+            raise InputError(
+                f"The collection has {snapshot.count('images'):,} pictures; at least {MIN_PICTURES} are needed to\n"
+                "know what a statement scores on pictures in general. Index more pictures."
+            )
+        self.notes = _language_notes(encoder, [question, *self.asked.choices])
+        flat = [text for texts in self.asked.statements for text in texts]
+        self._owners = np.repeat(np.arange(len(self.asked.statements)), [len(t) for t in self.asked.statements])
+        texts = [*flat, *self.asked.fillers]
+        starts = range(0, len(texts), _BATCH)
+        embedded = np.concatenate([encoder.encode_texts(texts[start : start + _BATCH]) for start in starts])
+        self._statements, self._fillers = embedded[: len(flat)], embedded[len(flat) :]
+        rows = np.concatenate([block.embeddings for block in live_blocks(snapshot)])
+        some = widened(rows[sample(content_keys(rows), SAMPLE)])
+        self._standard = Standard.of(some @ self._statements.T)
+        self._filler_standard = Standard.of(some @ self._fillers.T)
+
+    def rank(self, rows: Floats) -> Ranked:
+        """Compare the choices for pictures (n, D)."""
+        scores = choice_scores(rows, self._statements, self._owners, self._standard)
+        return rank(scores, self._filler_standard.z(rows @ self._fillers.T))
+
+    def answers(self, rows: Floats) -> list[str | None]:
+        """Return the answer for each picture (n, D), None where none of these fits."""
+        ranked = self.rank(rows)
+        if self.asked.is_yes_no:
+            return [yes_or_no(float(p)) for p in ranked.p_values]
+        return [answer_of(ranked, n, self.asked.choices) for n in range(len(rows))]
+
+    def answer(self, picture: str, row: Floats) -> Answer:
+        """Answer for one picture (D,)."""
+        ranked, asked = self.rank(row[None]), self.asked
+        p = float(ranked.p_values[0])
+        statements = dict(zip(asked.choices, asked.statements, strict=False))
+        if asked.is_yes_no:
+            found = yes_or_no(p)
+            score = float(ranked.scores[0, 0])
+            choices = (Choice("yes", score, 1 - p), Choice("no", -score, p))
+            choices = choices if p <= 0.5 else choices[::-1]
+        else:
+            found = answer_of(ranked, 0, asked.choices)
+            order = np.argsort(-ranked.scores[0], kind="stable").tolist()
+            choices = tuple(
+                Choice(asked.choices[n], float(ranked.scores[0, n]), float(ranked.shares[0, n])) for n in order
+            )
+        return Answer(picture, asked.question, found, choices, p, asked.kind, "choices", statements, self.notes)
+
+
+def ask_all(
+    store: Store,
+    encoder: Encoder,
+    question: str,
+    choices: Sequence[str] | None,
+    column: str | None,
+    *,
+    wait: bool = False,
+    tell: Callable[[Progress], None] | None = None,
+) -> ColumnReport:
+    """Answer a question for all pictures, as a column; pictures for which none of the choices fits have no value.
+
+    Raises:
+        InputError: the question cannot be used.
+        LockedError: another process is writing to the collection.
+    """
+    with store.writer(wait=wait) as writer:
+        snapshot = store.snapshot()
+        asker = Asker(snapshot, encoder, question, choices)
+        name = column or column_name(question)
+        ids, found = [], []
+        for some, rows in picture_chunks(snapshot):
+            ids.append(some)
+            found += asker.answers(rows)
+            if tell is not None:
+                tell(Progress("answers", len(found), snapshot.count("images")))
+        made = f"clipsearch ask: {question}".encode("utf-8", "backslashreplace")
+        manifest = writer.commit_added(name, np.concatenate(ids), found, type_="text", made=made)
+    counts = {choice: found.count(choice) for choice in asker.asked.choices}
+    return ColumnReport(
+        name, question, asker.asked.kind, len(found), counts, found.count(None), manifest.version, asker.notes
+    )
+
+
+def column_name(question: str) -> str:
+    """Return the name of a question's column: ask_ and its first words."""
+    words = "".join(char if char.isascii() and char.isalnum() else " " for char in question.lower()).split()
+    return "_".join(["ask", *words])[:40].rstrip("_")
+
+
+def _language_notes(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:
+    strange = [text for text in texts if not encoder.covers_text(text)]
+    if not strange:
+        return ()
+    return (f"The model {encoder.name!r} may not understand {strange[0]!r}.",)

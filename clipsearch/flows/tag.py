@@ -1,0 +1,189 @@
+"""Tag a collection: embed the labels, learn from which evidence on a tag is right, give the tags as a column.
+
+What the level stands for depends on what there is to learn from, and the report says which it was:
+
+- ``truth``: true labels of some pictures. Half of them choose the threshold and the other half measure it, then the
+  other way round; the threshold in force is chosen on all.
+- ``captions``: a label counts as right where a caption of the picture mentions it. Captions leave things out, so more
+  tags are right than are counted.
+- ``chance``: neither. At most 1 - level of the tags are such as chance gives; no precision can be stated.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipsearch.describe.labels import LabelSet
+from clipsearch.embed.base import Encoder
+from clipsearch.errors import InputError
+from clipsearch.evaluation.tags import TagScores
+from clipsearch.flows.evaluate import live_blocks
+from clipsearch.flows.labelled import Pairs
+from clipsearch.flows.progress import Progress
+from clipsearch.flows.tag_learn import Learnt, TagOptions, learn
+from clipsearch.flows.tagger import Tagger, generic_words, widened
+from clipsearch.flows.xmp_files import XmpCounts, write_sidecars
+from clipsearch.store import Snapshot, Store
+from clipsearch.types import Floats, Ints
+
+CHUNK = 2_048  # pictures in memory at a time
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """One label: how many pictures got it; with true labels, precision and recall measured on pictures held back."""
+
+    name: str
+    tagged: int
+    measured: TagScores | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """What a run did.
+
+    Attributes:
+        column: the column written.
+        pictures: pictures looked at; ``tagged``: those with a tag; ``tags``: tags given.
+        labels: each label, the most frequent first.
+        level: what was asked for; ``source`` what it stands for: "truth", "captions" or "chance".
+        learnt_on: pictures with true labels or captions that the threshold was chosen on.
+        measured: precision and recall on pictures held back; against captions where the source is "captions".
+        confusion: with one true label a picture: how often the label of a row was taken for that of a column, in the
+            order of ``confusion_names``, when one must be chosen; empty otherwise.
+        withheld: labels that the model does not understand; no picture gets them.
+        notes: sentences a person should read.
+        version: of the collection afterwards.
+    """
+
+    column: str
+    pictures: int
+    tagged: int
+    tags: int
+    labels: tuple[LabelReport, ...]
+    level: float
+    source: str
+    learnt_on: int
+    measured: TagScores | None
+    confusion_names: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    withheld: tuple[str, ...]
+    notes: tuple[str, ...]
+    version: int
+
+
+def tag(
+    store: Store,
+    encoder: Encoder,
+    labels: LabelSet,
+    options: TagOptions = TagOptions(),  # noqa: B008 (frozen)
+    *,
+    truth: "Pairs | str | os.PathLike[str] | None" = None,
+    xmp: bool = False,
+    wait: bool = False,
+    tell: Callable[[Progress], None] | None = None,
+) -> TagReport:
+    """Tag all pictures of a collection.
+
+    Args:
+        store: the collection.
+        encoder: its encoder.
+        labels: what to look for.
+        options: how.
+        truth: true labels of some pictures: (image, label) pairs, a CSV, or a folder of labelled folders.
+        xmp: write the tags beside the pictures too.
+        wait: wait for another writer instead of raising LockedError.
+        tell: called with how far it is.
+
+    Raises:
+        InputError: there is no picture, or the truth fits neither pictures nor labels.
+        LockedError: another process is writing to the collection.
+    """
+    options.check()
+    with store.writer(wait=wait) as writer:
+        snapshot = store.snapshot()
+        if not snapshot.count("images"):
+            raise InputError("The collection holds no pictures, so there is nothing to tag. Index some first.")
+        learnt, withheld = learn(snapshot, encoder, labels, options, truth, tell or (lambda _: None))
+        ids, given = give(snapshot, encoder, learnt.tagger, tell)
+        manifest = writer.commit_added(options.column, ids, given, made=learnt.tagger.to_bytes())
+    beside = _sidecar_notes(write_sidecars(snapshot, ids, given)) if xmp else ()
+    notes = (*labels.notes, *learnt.notes, *beside)
+    return _report(learnt, given, options, notes, withheld, manifest.version)
+
+
+def _sidecar_notes(counts: XmpCounts) -> tuple[str, ...]:
+    """Say what became of the sidecars."""
+    notes = [f"XMP sidecars: {counts.written:,} written, {counts.unchanged:,} unchanged."]
+    if counts.foreign:
+        notes.append(f"{counts.foreign:,} sidecars that other programs wrote were left alone.")
+    if counts.no_file:
+        notes.append(
+            f"{counts.no_file:,} pictures have no file of their own to write beside (tars, tables, moved files)."
+        )
+    if counts.failed:
+        notes.append(f"{counts.failed:,} sidecars could not be written: {counts.why}.")
+    return tuple(notes)
+
+
+def give(
+    snapshot: Snapshot, encoder: Encoder, tagger: Tagger, tell: Callable[[Progress], None] | None = None
+) -> tuple[Ints, list[list[str]]]:
+    """Return ids (n,) of all live pictures and the tags of each, the surest first."""
+    background = generic_words(snapshot.path, encoder)
+    ids: list[Ints] = []
+    tags: list[list[str]] = []
+    for some, rows in picture_chunks(snapshot):
+        evidence = tagger.evidence(rows, background)
+        ids.append(some)
+        for row in evidence:
+            reached = np.flatnonzero(row >= tagger.threshold)
+            tags.append([tagger.names[n] for n in reached[np.argsort(-row[reached], kind="stable")]])
+        if tell is not None:
+            tell(Progress("tags", len(tags), snapshot.count("images")))
+    return np.concatenate(ids), tags
+
+
+def picture_chunks(snapshot: Snapshot) -> Iterator[tuple[Ints, Floats]]:
+    """Yield ids and embeddings (b, D) float32 of unit norm of the live pictures, some at a time."""
+    for block in live_blocks(snapshot):
+        for start in range(0, len(block.ids), CHUNK):
+            part = slice(start, start + CHUNK)
+            yield block.ids[part], widened(block.embeddings[part])
+
+
+def _report(
+    learnt: Learnt,
+    given: Sequence[Sequence[str]],
+    options: TagOptions,
+    notes: tuple[str, ...],
+    withheld: tuple[str, ...],
+    version: int,
+) -> TagReport:
+    counts = dict.fromkeys(learnt.tagger.names, 0)
+    for tags in given:
+        for name in tags:
+            counts[name] += 1
+    measured = dict(zip(learnt.tagger.names, learnt.by_label, strict=False))
+    labels = [LabelReport(name, n, measured.get(name)) for name, n in counts.items()]
+    if withheld:
+        shown = ", ".join(withheld[:3]) + (f" and {len(withheld) - 3:,} more" if len(withheld) > 3 else "")
+        notes = (*notes, f"The model does not understand {shown}; no picture gets such a tag.")
+    return TagReport(
+        column=options.column,
+        pictures=len(given),
+        tagged=sum(bool(tags) for tags in given),
+        tags=sum(map(len, given)),
+        labels=tuple(sorted(labels, key=lambda label: -label.tagged)),
+        level=options.level,
+        source=learnt.tagger.source,
+        learnt_on=learnt.learnt_on,
+        measured=learnt.measured,
+        confusion_names=() if learnt.confusion is None else learnt.tagger.names,
+        confusion=() if learnt.confusion is None else tuple(tuple(row) for row in learnt.confusion.tolist()),
+        withheld=withheld,
+        notes=notes,
+        version=version,
+    )

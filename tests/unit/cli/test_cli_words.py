@@ -1,0 +1,142 @@
+"""``clipsearch tag``, ``describe``, ``ask`` and ``evaluate labels|tags|describe|answers`` at the front door."""
+
+import json
+
+import pytest
+from support import COLOURS, make_photo
+
+import clipsearch
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with clipsearch.create(home / "photos", model="hashing") as made:
+        folder = home / "pictures"
+        for n, (name, colour) in enumerate(list(COLOURS.items()) * 5):
+            make_photo(folder / f"{name}{n}.png", colour, n)
+        captions = home / "captions.csv"
+        captions.write_text("image,caption\n" + "\n".join(f"{p.name},a {p.stem} square" for p in folder.iterdir()))
+        made.index(folder, captions=captions)
+    return home
+
+
+@pytest.fixture
+def ask(cli, home, monkeypatch):
+    monkeypatch.chdir(home)
+    return lambda *args, **more: cli(*args, "--indexes-dir", str(home), **more)
+
+
+def test_tag_prints_a_row_a_label_and_what_the_level_stands_for(ask, home):
+    (home / "labels.txt").write_text("red\ngreen\nblue\n")
+    done = ask("tag", "--labels", "labels.txt")
+    assert done.code == 0 and done.lines[0] == "label\tpictures" and len(done.lines) == 4
+    assert "column tags" in done.err and "level 80%" in done.err
+    assert ask("columns").lines[-1].startswith("tags")
+
+
+def test_tag_with_truth_prints_precision_and_a_matrix(ask, home):
+    (home / "labels.txt").write_text("red\ngreen\nblue\n")
+    rows = [f"{p.name},{p.stem.rstrip('0123456789')}" for p in (home / "pictures").iterdir()]
+    (home / "truth.csv").write_text("image,label\n" + "\n".join(rows))
+    done = ask("tag", "--labels", "labels.txt", "--truth", "truth.csv", "--json")
+    found = json.loads(done.out)
+    assert found["schema"] == "clipsearch.tags/1" and found["source"] == "truth" and found["learnt_on"] == 30
+    done = ask("tag", "--labels", "labels.txt", "--truth", "truth.csv")
+    assert done.lines[0].split("\t") == ["label", "pictures", "precision %", "recall %"]
+    assert "how often it was taken for which" in done.err
+    assert ask("evaluate", "tags", "truth.csv").code == 0
+    done = ask("evaluate", "labels", "truth.csv", "--json")
+    assert json.loads(done.out)["schema"] == "clipsearch.labels_evaluation/1"
+    assert ask("tag", "--drop").code == 0
+    done = ask("evaluate", "tags", "truth.csv")
+    assert done.code == 2 and "no column 'tags'" in done.err
+
+
+def test_tag_of_a_folder_indexes_it_first(cli, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("red\n")
+    done = cli("tag", str(home / "pictures"), "--labels", "labels.txt", "--indexes-dir", "idx")
+    assert done.code == 0 and "30 pictures" in done.err and (tmp_path / "idx" / "pictures").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "holds no label"), ("\x00\n", "no label"), ("!!\n", "line 1: '!!' is no label")]
+)
+def test_labels_that_are_none_are_an_error_of_three_lines_at_most(ask, home, text, message):
+    (home / "bad.txt").write_text(text)
+    done = ask("tag", "--labels", "bad.txt")
+    assert done.code == 2 and message in done.err and len(done.err.splitlines()) <= 3
+
+
+def test_describe_says_of_each_sentence_where_it_comes_from(ask, home):
+    picture = str(next((home / "pictures").glob("red*.png")))
+    done = ask("describe", picture, "-k", "2")
+    assert done.code == 0 and [line.split("\t")[0] for line in done.lines[:2]] == ["caption", "caption"]
+    done = ask("describe", picture, "--json")
+    found = json.loads(done.out)
+    assert found["schema"] == "clipsearch.description/1" and found["sentences"][0]["source"] == "caption"
+
+
+def test_one_bad_picture_does_not_cost_the_others_their_description(ask, home):
+    good = str(next((home / "pictures").glob("red*.png")))
+    (home / "bad.jpg").write_text("no picture")
+    done = ask("describe", "bad.jpg", good)
+    assert done.code == 2 and "bad.jpg" in done.err and any("caption" in line for line in done.lines)
+
+
+def test_a_model_that_is_not_here_is_not_fetched_unasked(ask, home):
+    picture = str(next((home / "pictures").glob("red*.png")))
+    done = ask("describe", picture, "--model", "smolvlm-256m")
+    assert done.code == 2 and "nothing is downloaded unasked" in done.err
+
+
+def test_ask_marks_the_answer_and_exits_1_where_none_fits(ask, home):
+    picture = str(next((home / "pictures").glob("red*.png")))
+    done = ask("ask", picture, "what colour is it?", "--choices", "red,green")
+    assert done.code in (0, 1) and len(done.lines) == 2
+    assert (done.code == 1) == ("none of these" in done.err)
+    done = ask("ask", picture, "what colour is it?", "--choices", "red,green", "--json")
+    assert json.loads(done.out)["schema"] == "clipsearch.answer/1"
+
+
+def test_ask_all_gives_a_column(ask):
+    done = ask("ask", "--all", "is there a red square?", "--column", "red_square")
+    assert done.code == 0 and [line.split("\t")[0] for line in done.lines] == ["yes", "no", "(none)"]
+    assert ask("search", "red", "--where", "red_square IS NOT NULL", "--all").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["x.png", "what is it?", "--choices", "a,A"], "stands there twice"),
+        (["x.png", "what is it?"], "open question"),
+        (["x.png", "y" * 5000, "--choices", "a,b"], "at most 500"),
+        (["how", "many", "dogs"], "Put the question in quotes"),
+        (["--all", "a", "b"], "Put the question in quotes"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused(ask, words, message):
+    done = ask("ask", *words)
+    assert done.code == 2 and message in done.err and not done.out
+
+
+def test_captions_alone_make_a_collection_or_join_one(ask, home, tmp_path):
+    (tmp_path / "bank.txt").write_text("a dog\na cat\n")
+    done = ask("index", "--captions", str(tmp_path / "bank.txt"), "-i", "bank", "--model", "hashing")
+    assert done.code == 0 and "2 texts added" in done.err
+    done = ask("search", "a cat", "--target", "text", "-i", "bank", "-k", "1")
+    assert done.code == 0 and "a cat" in done.lines[0]
+
+
+def test_answers_and_descriptions_are_measured(ask, home, tmp_path):
+    (tmp_path / "q.csv").write_text("image,answer\n")
+    done = ask("evaluate", "answers", str(tmp_path / "q.csv"), "-i", "photos")
+    assert done.code == 2 and "has no column choices, question" in done.err
+    picture = next((home / "pictures").glob("red*.png")).name
+    (tmp_path / "q.csv").write_text(f"image,question,choices,answer\n{picture},what colour is it?,red|green,red\n")
+    done = ask("evaluate", "answers", str(tmp_path / "q.csv"), "-i", "photos")
+    assert done.code == 0 and done.lines[1] == "questions\t1"
+    (tmp_path / "r.csv").write_text(f"image,caption\n{picture},a red square\n")
+    done = ask("evaluate", "describe", str(tmp_path / "r.csv"), "-i", "photos")
+    assert done.code == 0 and [line.split("\t")[0] for line in done.lines[-2:]] == ["ROUGE-L", "CIDEr-D"]

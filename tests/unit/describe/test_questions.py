@@ -1,0 +1,98 @@
+"""Questions become statements, statements answers; tags become sentences; XMP stays XML."""
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from clipsearch.describe.answers import choice_scores, rank, yes_or_no
+from clipsearch.describe.compose import compose
+from clipsearch.describe.statements import read_question
+from clipsearch.describe.tagging import Standard
+from clipsearch.describe.xmp import is_ours, sidecar
+from clipsearch.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("question", "choices", "kind", "first"),
+    [
+        ("how many dogs are there?", ["one", "two"], "how many", "one dog"),
+        ("How many people can you see", ["2", "3"], "how many", "2 people"),
+        ("what colour is the car?", ["red", "blue"], "what colour", "a red car"),
+        ("where are they?", ["beach", "in a house"], "where", "a photo taken at the beach"),
+        ("what is the dog doing?", ["swimming", "sleeping"], "doing", "a dog swimming"),
+        ("what animal is this?", ["a cat", "owl"], "open", "a cat"),
+        ("is there a person in it?", None, "yes or no", "a person"),
+        ("Does the picture show any dogs?", ["yes", "no"], "yes or no", "dogs"),
+        ("is it snowing?", None, "yes or no", "a snowing"),
+    ],
+)
+def test_a_question_becomes_the_statement_that_its_answer_would_make_true(question, choices, kind, first):
+    asked = read_question(question, choices)
+    assert (asked.kind, asked.statements[0][0]) == (kind, first)
+    assert len(asked.fillers) > 200 and asked.is_yes_no == (kind == "yes or no")
+
+
+@pytest.mark.parametrize(
+    ("question", "choices", "message"),
+    [
+        ("", None, "question is empty"),
+        ("what? " * 1000, ["a", "b"], "at most 500 are read"),
+        ("what is it?", ["red", "RED"], "stands there twice"),
+        ("what is it?", ["red", ""], "choices is empty"),
+        ("what is it?", ["red"], "only choice"),
+        ("what is it?", None, "open question"),
+        ("what is it?", [str(n) for n in range(1001)], "at most 1,000"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_what_to_do(question, choices, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_question(question, choices)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_arbitrary_words_pass_for_an_answer_no_more_often_than_is_said():
+    rng = np.random.default_rng(0)
+    p = rank(rng.standard_normal((2000, 4)), rng.standard_normal((2000, 240))).p_values
+    assert (p <= 0.05).mean() < 0.07  # 2,000 trials: three standard errors above 5 %
+    p = rank(rng.standard_normal((2000, 1)), rng.standard_normal((2000, 240))).p_values
+    assert (p <= 0.05).mean() < 0.065
+
+
+def test_a_choice_that_stands_out_wins_and_a_statement_near_everything_gains_nothing():
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((50, 8)).astype(np.float32)
+    hub = rows.mean(axis=0)
+    statements = np.stack([rows[0], rows[0], rows[1] + 50 * hub]).astype(np.float32)
+    standard = Standard.of(rows @ statements.T)
+    scores = choice_scores(rows, statements, np.array([0, 0, 1]), standard)
+    assert scores.shape == (50, 2) and scores[0].argmax() == 0
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("p", "answer"), [(0.01, "yes"), (0.3, None), (0.9, "no")])
+def test_between_yes_and_no_lies_that_it_cannot_be_told(p, answer):
+    assert yes_or_no(p) == answer
+
+
+@pytest.mark.parametrize(
+    ("tags", "sentence"),
+    [
+        ([("dog", "things"), ("beach", "scenes"), ("running", "activities")], "a dog, running, on a beach"),
+        ([("dog", "things"), ("ball", "things"), ("owl", "things")], "a dog, a ball and an owl"),
+        ([("dog", "things"), ("sketch", "styles")], "a sketch of a dog"),
+        ([("old man", "things"), ("man", "things")], "an old man"),
+        ([("sunset", "scenes")], "at a sunset"),
+        ([], None),
+    ],
+)
+def test_tags_become_a_sentence_that_says_no_more_than_they_do(tags, sentence):
+    assert compose(tags) == sentence
+
+
+def test_a_sidecar_is_xml_with_the_tags_as_keywords_and_knows_its_own():
+    content = sidecar(["dog & cat", "<b>", "owl\x00"])
+    root = ElementTree.fromstring(content)
+    found = [item.text for item in root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li")]
+    assert found == ["dog & cat", "<b>", "owl"]
+    assert is_ours(content) and not is_ours(content.replace(b">clipsearch<", b">darktable<"))
