@@ -145,8 +145,8 @@ def command(
 
 def open_indexed(console: Console, source: str, index: str | None, home: str, how: dict[str, str]) -> "Collection":
     """Bring the collection of a source up to date, as the command without options does, and return it."""
-    path = _place(source, index, home, None)
-    collection = _open_or_create(console, path, None, how)
+    path = place_of_run(source, index, home, None, None)
+    collection = open_or_create(console, path, None, how)
     if index is None:
         _warn_of_another_root(console, collection, path, source)
     _say(console, _run(console, collection, source, {}), path, None)
@@ -163,7 +163,7 @@ def _texts_only(
 
     _check_files(captions, None)
     path = find(None, home) if index is None else to_make(index, home)
-    with _open_or_create(console, path, model, how) as collection, progress_bar(console) as progress:
+    with open_or_create(console, path, model, how) as collection, progress_bar(console) as progress:
         done = collection.index_texts(captions, progress=progress)
     for note in done.notes:
         console.note(f"note: {note}")
