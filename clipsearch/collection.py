@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
+    from clipsearch.flows.verify import Verification
     from clipsearch.generate.service import GeneratorService
 
 PathLike = str | os.PathLike[str]
@@ -597,6 +598,16 @@ class Collection:
     def status(self) -> CollectionStatus:
         """Return what the collection holds, in the version that searches use."""
         return read_status(self._current().snapshot)
+
+    def verify(self, progress: "Callable[[Progress], None] | None" = None) -> "Verification":
+        """Read every file of the collection and say which are not what was written; nothing is changed.
+
+        Args:
+            progress: called now and then with the bytes read.
+        """
+        from clipsearch.flows.verify import verify
+
+        return verify(self.path, progress)
 
     def evaluate(
         self, pairs: "Sequence[tuple[str, str]] | PathLike", ks: Sequence[int] = (1, 5, 10)

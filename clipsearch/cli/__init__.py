@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("clipsearch.cli.index:command", "Index pictures, or bring a collection up to date."),
     "search": ("clipsearch.cli.search:command", "Search a collection with words, a picture, or both."),
     "status": ("clipsearch.cli.status:command", "Show what a collection holds."),
+    "verify": ("clipsearch.cli.verify:command", "Check every byte of a collection."),
     "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
     "export": ("clipsearch.cli.export:command", "Write a collection's rows for other tools."),

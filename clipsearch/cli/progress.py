@@ -25,6 +25,7 @@ STAGES = {
     "calibrate": "calibrating",
     "import": "importing",
     "export": "exporting",
+    "verify": "verifying",
 }
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from clipsearch.store.files import sha256_of_file
+from clipsearch.store.files import sha256_of_file, stamp_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Segment:
 
 def stamped(folder: str, name: str, size: int, digest: str) -> SavedFile:
     """Return the entry of a file that was just put in place."""
-    return SavedFile(name, size, digest, _stamp(os.path.join(folder, name)))
+    return SavedFile(name, size, digest, stamp_of(os.path.join(folder, name)))
 
 
 def is_whole(folder: str, file: SavedFile) -> bool:
@@ -36,7 +36,7 @@ def is_whole(folder: str, file: SavedFile) -> bool:
     where = os.path.join(folder, file.name)
     try:
         return os.stat(where).st_size == file.bytes and (
-            _stamp(where) == tuple(file.stamp) or sha256_of_file(where) == file.sha256
+            stamp_of(where) == tuple(file.stamp) or sha256_of_file(where) == file.sha256
         )
     except OSError:
         return False
@@ -50,8 +50,3 @@ def saved_file(document: Any) -> SavedFile:  # Any: JSON
 def saved_segment(document: Any) -> Segment:  # Any: JSON
     """Read back what ``dataclasses.asdict`` gave of a segment."""
     return Segment(document["n"], saved_file(document["ids"]), saved_file(document["rows"]))
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns

@@ -37,6 +37,12 @@ def sha256_of_file(path: str) -> str:
     return digest.hexdigest()
 
 
+def stamp_of(path: str) -> tuple[int, ...]:
+    """Return what changes whenever a file is changed, moved here or put in another's place."""
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def read_bytes(path: str) -> bytes:
     """Read a whole file; what the user may not read is an InputError.
 

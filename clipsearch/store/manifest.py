@@ -56,6 +56,8 @@ class FileEntry:
         sha256: digest of its content, in hex.
         kind: "images", "texts", "deleted", "skipped", "imports" or "sidecar".
         of: the file that a sidecar was derived from.
+        stamp: the file system's, when it was written; another one makes readers look at the digest. Empty in
+            collections made before there were stamps.
     """
 
     name: str
@@ -64,6 +66,7 @@ class FileEntry:
     sha256: str
     kind: str
     of: str | None = None
+    stamp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Manifest:
         created: when the collection was made, ISO 8601 in UTC.
         committed: when this version was made.
         previous: the version before, or None.
+        previous_sha256: digest of its file, so that the whole chain can be checked; None where it is not known.
     """
 
     version: int
@@ -95,6 +99,7 @@ class Manifest:
     created: str
     committed: str
     previous: int | None
+    previous_sha256: str | None = None
 
     def files_of(self, kind: str) -> list[FileEntry]:
         """Return the files of one kind, oldest first."""
@@ -134,7 +139,7 @@ def from_bytes(data: bytes, where: str) -> Manifest:
     try:
         document = upgrade(json.loads(data), where)
         document["roots"] = tuple(_root_from_json(root) for root in document["roots"])
-        document["files"] = tuple(FileEntry(**entry) for entry in document["files"])
+        document["files"] = tuple(_entry_from_json(entry) for entry in document["files"])
         return Manifest(**document)
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise CorruptShardError(f"The manifest {where} cannot be understood: {problem!r}.\n{RESTORE}") from problem
@@ -146,6 +151,12 @@ def read_pointer(path: str) -> bytes | None:
         return read_bytes(os.path.join(path, CURRENT))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def pointed_at(pointer: bytes | None) -> tuple[int, str] | None:
+    """Return the version and the digest that the content of CURRENT names; None where it names none."""
+    match = _CURRENT.fullmatch(pointer or b"")
+    return None if match is None else (int(match[1]), match[2].decode())
 
 
 def read_current(path: str) -> tuple[bytes, Manifest]:
@@ -163,10 +174,10 @@ def read_current(path: str) -> tuple[bytes, Manifest]:
             f"There is no collection at {path}.\n"
             "Make one with 'clipsearch index FOLDER', or name the folder that holds it."
         )
-    match = _CURRENT.fullmatch(pointer)
-    if match is None:
+    named = pointed_at(pointer)
+    if named is None:
         raise CorruptShardError(f"{os.path.join(path, CURRENT)} does not name a manifest.\n{RESTORE}")
-    return pointer, _read_checked(path, int(match[1]), match[2].decode())
+    return pointer, _read_checked(path, *named)
 
 
 def _read_checked(path: str, version: int, digest: str) -> Manifest:
@@ -221,4 +232,8 @@ def _root_from_json(root: dict[str, Any]) -> Root:
 
 def _entry_to_json(entry: FileEntry) -> dict[str, Any]:
     values = {field.name: getattr(entry, field.name) for field in fields(entry)}
-    return values if entry.of is not None else {name: value for name, value in values.items() if name != "of"}
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def _entry_from_json(document: dict[str, Any]) -> FileEntry:
+    return FileEntry(**{**document, "stamp": tuple(document.get("stamp", ()))})

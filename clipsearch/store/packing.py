@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from clipsearch.errors import LockedError
-from clipsearch.store.files import DIR_MODE, WriterLock, storage_errors, stream_file, sync_dir
+from clipsearch.store.files import DIR_MODE, WriterLock, stamp_of, storage_errors, stream_file, sync_dir
 from clipsearch.store.manifest import FileEntry
-from clipsearch.store.packs import FOLDER, Covered, Pack, publish_packs, read_packs, stamp_of
+from clipsearch.store.packs import FOLDER, Covered, Pack, publish_packs, read_packs
 from clipsearch.store.reader import Snapshot
 from clipsearch.store.schema import KINDS, VISIBLE
 

@@ -30,6 +30,7 @@ from clipsearch.store.files import (
     read_bytes,
     sha256,
     sha256_of_file,
+    stamp_of,
 )
 
 FOLDER = "columns"
@@ -88,12 +89,6 @@ class Pack:
             return False
 
 
-def stamp_of(path: str) -> tuple[int, ...]:
-    """Return what changes whenever a file is changed, moved here or put in another's place."""
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
-
-
 def read_packs(path: str) -> tuple[Pack, ...]:
     """Return the packs in force in the collection at ``path``; none where the record is missing or damaged."""
     match = _POINTER.fullmatch(derived_pointer(os.path.join(path, FOLDER)) or b"")
@@ -107,6 +102,16 @@ def read_packs(path: str) -> tuple[Pack, ...]:
         return tuple(_pack(pack) for pack in document["packs"])
     except (OSError, ValueError, TypeError, KeyError):
         return ()
+
+
+def pointed_record(path: str) -> str | None:
+    """Return the name of the record in force where it is whole, else None."""
+    match = _POINTER.fullmatch(derived_pointer(os.path.join(path, FOLDER)) or b"")
+    try:
+        whole = match is not None and sha256_of_file(os.path.join(path, FOLDER, match[1].decode())) == match[2].decode()
+    except (OSError, ValueError):
+        return None
+    return match[1].decode() if match is not None and whole else None
 
 
 def publish_packs(path: str, stem: str, packs: Sequence[Pack]) -> None:

@@ -131,6 +131,27 @@ def decode_ids(data: bytes) -> Ints:
     return _read(data).column("id").to_numpy().astype(np.int64)
 
 
+def inspect(data: bytes) -> tuple[Ints, Halves]:
+    """Return the ids (N,) and embeddings (N, D) float16 of a shard, checksums of their pages verified.
+
+    Raises:
+        ValueError: it is no such shard.
+    """
+    table = _read(data, ["id", "embedding"])
+    embedding = table.column("embedding").combine_chunks()
+    ids = table.column("id").to_numpy().astype(np.int64)
+    return ids, embedding.flatten().to_numpy(zero_copy_only=False).reshape(len(table), embedding.type.list_size)
+
+
+def page_problem(data: bytes) -> str | None:
+    """Return what the checksums of a file's pages say against it; None where they find nothing."""
+    try:
+        _read(data)
+    except Exception as problem:  # a damaged footer may say anything, and Arrow believe it
+        return str(problem).split("\n", 1)[0] or type(problem).__name__
+    return None
+
+
 def _write(table: pa.Table, compressed: Set[str] | None = None) -> bytes:
     buffer = io.BytesIO()
     # Dictionaries pay for short repeated texts only; for embeddings they cost time and save nothing.
@@ -141,9 +162,11 @@ def _write(table: pa.Table, compressed: Set[str] | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def _read(data: bytes) -> pa.Table:
+def _read(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        return pq.read_table(
+            io.BytesIO(data), columns=None if columns is None else list(columns), page_checksum_verification=True
+        )
     except (pa.ArrowException, OSError) as problem:  # pyarrow reports a bad page as OSError
         raise ValueError(str(problem)) from problem
 

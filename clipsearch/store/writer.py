@@ -25,8 +25,8 @@ import numpy as np
 from clipsearch.errors import LockedError
 from clipsearch.store import plan, roots
 from clipsearch.store.columns import Columns
-from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, storage_errors, sync_dir
-from clipsearch.store.manifest import MANIFESTS, Manifest, publish, read_current
+from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, stamp_of, storage_errors, sync_dir
+from clipsearch.store.manifest import MANIFESTS, Manifest, pointed_at, publish, read_current, read_pointer
 from clipsearch.store.reader import Snapshot
 from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.types import Ints, Skip
@@ -48,6 +48,12 @@ def remove_leftovers(path: str, version: int) -> None:
             match = _VERSIONED.fullmatch(name) if folder else None
             if is_temporary(name) or (match is not None and int(match[1]) > version):
                 os.unlink(os.path.join(where, name))
+
+
+def digest_in_force(path: str) -> str | None:
+    """Return the digest of the manifest that CURRENT names."""
+    named = pointed_at(read_pointer(path))
+    return None if named is None else named[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +198,7 @@ class Writer:
             replaced = {name for name, new in (("skipped", skipped), ("imports", imports)) if new is not None}
             manifest = self._next_manifest(files, ids, gone, naming, replaced)
             self._failed = _Attempt(manifest.version, ids)
-            self._write(files, manifest)
+            manifest = self._write(files, manifest)
         self._failed = None
         self.manifest = manifest
         return manifest
@@ -266,11 +272,18 @@ class Writer:
             counts=counts,
             committed=naming.now.isoformat(timespec="seconds"),
             previous=old.version,
+            previous_sha256=digest_in_force(self.path),
         )
 
-    def _write(self, files: Sequence[plan.NewFile], manifest: Manifest) -> None:
+    def _write(self, files: Sequence[plan.NewFile], manifest: Manifest) -> Manifest:
+        """Write new files and put the manifest in force, with the stamps that the files have got."""
+        stamps: dict[str, tuple[int, ...]] = {}
         for file in files:
-            replace_file(os.path.join(self.path, file.entry.name), file.data)
+            where = os.path.join(self.path, file.entry.name)
+            replace_file(where, file.data)
+            stamps[file.entry.name] = stamp_of(where)
+        entries = tuple(replace(entry, stamp=stamps.get(entry.name, entry.stamp)) for entry in manifest.files)
+        manifest = replace(manifest, files=entries)
         for folder in plan.folders_of(files):
             sync_dir(os.path.join(self.path, folder))
         try:
@@ -280,6 +293,7 @@ class Writer:
                 f"Another writer made version {manifest.version} of {self.path} although this one holds the lock.\n"
                 "Does the file system (a network drive?) ignore locks? Nothing was lost; run the command again."
             ) from problem
+        return manifest
 
 
 def _ids(rows: Sequence[ImageRow] | Sequence[TextRow]) -> Ints:
