@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Progress:
     """How far a run is.
 
-    ``stage`` is "scan", "hash", "embed", "captions", "calibrate", "import", "export", "verify"
-    or "compact"; while an index is built
+    ``stage`` is "scan", "hash", "embed", "captions", "calibrate", "import", "export" or
+    "verify"; while an index is built
     "sample", "train", "add", "save", "rows", "compare" or "measure". ``total`` is None while it is unknown.
     """
 

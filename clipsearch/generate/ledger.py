@@ -77,6 +77,21 @@ class Ledger:
             os.fsync(file.fileno())
         os.replace(beside, self.check_path)
 
+    def keep_readable(self) -> None:
+        """Write the ledger again with the rows that can be read, and note its digest.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        lines = [line + b"\n" for line in (_content(self.path) or b"").split(b"\n") if _is_row(line)]
+        beside = f"{os.path.dirname(self.path)}/.{os.path.basename(self.path)}.tmp-{os.getpid()}"
+        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, _FILE_MODE)) as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self.path)
+        self.note()
+
     def problem(self) -> tuple[str, str] | None:
         """Return the damaged file, the ledger or its check, and what is wrong; None where both are whole.
 

@@ -31,7 +31,7 @@ TODO = {
     "imports": "'clipsearch repair' drops it; the next import compares everything again.",
     "manifest": "'clipsearch repair' takes the newest version that is whole.",
     "pointer": "'clipsearch repair' writes it again.",
-    "older": "No search needs it; 'clipsearch compact' removes it.",
+    "older": "No search needs it; 'clipsearch repair' moves it to damaged/.",
     "columns": "'clipsearch repair' makes it again; until then filters read the shards.",
 }
 DERIVED = {"sidecar", "columns", "pointer", "older"}
@@ -173,7 +173,7 @@ def _manifest_in_force(path: str, found: Checked) -> Manifest | None:
         named = manifests.pointed_at(manifests.read_pointer(path))
         name = CURRENT if named is None else f"{MANIFESTS}/{manifests.file_name(named[0])}"
         found.add(name, "pointer" if named is None else "manifest", str(problem).split("\n", 1)[0])
-        manifest = newest_readable(path)
+        manifest = newest_readable(path, None if named is None else named[0] - 1)
         if manifest is not None:
             found.known.add(f"{MANIFESTS}/{manifests.file_name(manifest.version)}")
         return manifest

@@ -1,9 +1,9 @@
 """Manifest versions: which files make up the collection now.
 
 A manifest is one immutable JSON file a version, ``manifests/v000012.json``. The small file ``CURRENT`` names the one
-in force and holds its SHA-256:
+in force and holds its SHA-256, and the beginning of that of its own line, which older collections lack:
 
-    v000012.json sha256:9f86d081884c7d65...
+    v000012.json sha256:9f86d081884c7d65... 2c26b46b68ffc68f
 
 A commit becomes real the moment ``CURRENT`` is replaced. Everything that carries a higher version number than
 ``CURRENT`` is work of a writer that died, and the next writer removes it.
@@ -22,7 +22,7 @@ from clipsearch.store.files import CURRENT, link_file, pointer_to, read_bytes, r
 from clipsearch.store.schema import RESTORE, upgrade
 
 MANIFESTS = "manifests"
-_CURRENT = re.compile(rb"v(\d{6,})\.json sha256:([0-9a-f]{64})\n")
+_CURRENT = re.compile(rb"(v(\d{6,})\.json sha256:([0-9a-f]{64}))(?: ([0-9a-f]{16}))?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,22 @@ def read_pointer(path: str) -> bytes | None:
         return None
 
 
-def pointed_at(pointer: bytes | None) -> tuple[int, str] | None:
+def pointed_at(content: bytes | None) -> tuple[int, str] | None:
     """Return the version and the digest that the content of CURRENT names; None where it names none."""
-    match = _CURRENT.fullmatch(pointer or b"")
-    return None if match is None else (int(match[1]), match[2].decode())
+    match = _CURRENT.fullmatch(content or b"")
+    if match is None or (match[4] is not None and match[4].decode() != _short(match[1])):
+        return None
+    return int(match[2]), match[3].decode()
+
+
+def pointer(version: int, data: bytes) -> bytes:
+    """Return what CURRENT says of a manifest, given its bytes."""
+    line = pointer_to(file_name(version), data).rstrip(b"\n")
+    return line + b" " + _short(line).encode() + b"\n"
+
+
+def _short(line: bytes) -> str:
+    return sha256(line)[:16]
 
 
 def read_current(path: str) -> tuple[bytes, Manifest]:
@@ -166,18 +178,18 @@ def read_current(path: str) -> tuple[bytes, Manifest]:
         CollectionNotFoundError: there is no collection.
         CorruptShardError: CURRENT or the manifest is damaged.
     """
-    pointer = read_pointer(path)
-    if pointer is None:
+    content = read_pointer(path)
+    if content is None:
         if has_versions(path):
             raise CorruptShardError(f"The collection {path} has lost its file {CURRENT}.\n{RESTORE}")
         raise CollectionNotFoundError(
             f"There is no collection at {path}.\n"
             "Make one with 'clipsearch index FOLDER', or name the folder that holds it."
         )
-    named = pointed_at(pointer)
+    named = pointed_at(content)
     if named is None:
         raise CorruptShardError(f"{os.path.join(path, CURRENT)} does not name a manifest.\n{RESTORE}")
-    return pointer, _read_checked(path, *named)
+    return content, _read_checked(path, *named)
 
 
 def _read_checked(path: str, version: int, digest: str) -> Manifest:
@@ -216,7 +228,7 @@ def publish(path: str, manifest: Manifest) -> None:
     folder = os.path.join(path, MANIFESTS)
     link_file(os.path.join(folder, file_name(manifest.version)), data)
     sync_dir(folder)
-    replace_file(os.path.join(path, CURRENT), pointer_to(file_name(manifest.version), data))
+    replace_file(os.path.join(path, CURRENT), pointer(manifest.version, data))
     sync_dir(path)
 
 

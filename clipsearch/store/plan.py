@@ -64,7 +64,7 @@ def shard(
     embeddings = stack([row.embedding for row in ordered], dim)
     values = [_values(kind, row) for row in ordered]
     data = parquet.encode(kind, values, embeddings, {"encoder": encoder}, naming.now)
-    return _shard_files(kind, naming, len(ordered), data, sidecar.encode(kind, values, embeddings))
+    return shard_files(kind, naming, len(ordered), data, sidecar.encode(kind, values, embeddings))
 
 
 def columnar_shard(kind: str, columns: Columns | None, dim: int, naming: Naming, encoder: str) -> list[NewFile]:
@@ -79,15 +79,16 @@ def columnar_shard(kind: str, columns: Columns | None, dim: int, naming: Naming,
 
     columns.check(kind, dim)
     data = parquet.encode_columns(kind, columns, {"encoder": encoder}, naming.now)
-    return _shard_files(kind, naming, len(columns.ids), data, sidecar.encode_columns(kind, columns))
+    return shard_files(kind, naming, len(columns.ids), data, sidecar.encode_columns(kind, columns))
 
 
-def _shard_files(kind: str, naming: Naming, n: int, data: bytes, sidecars: Mapping[str, bytes]) -> list[NewFile]:
+def shard_files(kind: str, naming: Naming, n: int, data: bytes, sidecars: Mapping[str, bytes]) -> list[NewFile]:
+    """Return a shard of n rows, given as its bytes, and its sidecars, given by suffix."""
     stem = naming.stem(kind)
     name = f"{FOLDERS[kind]}/{stem}.parquet"
     return [
-        _new(name, n, data, kind),
-        *(_new(f"sidecars/{stem}{suffix}", n, part, "sidecar", name) for suffix, part in sidecars.items()),
+        new_file(name, n, data, kind),
+        *(new_file(f"sidecars/{stem}{suffix}", n, part, "sidecar", name) for suffix, part in sidecars.items()),
     ]
 
 
@@ -100,8 +101,8 @@ def deleted(ids: Ints, naming: Naming) -> list[NewFile]:
     stem = naming.stem("deleted")
     name = f"{FOLDERS['deleted']}/{stem}.parquet"
     return [
-        _new(name, len(ids), parquet.encode_ids(ids), "deleted"),
-        _new(f"sidecars/{stem}.ids.npy", len(ids), sidecar.npy_bytes(ids), "sidecar", name),
+        new_file(name, len(ids), parquet.encode_ids(ids), "deleted"),
+        new_file(f"sidecars/{stem}.ids.npy", len(ids), sidecar.npy_bytes(ids), "sidecar", name),
     ]
 
 
@@ -121,7 +122,7 @@ def skipped(skips: Sequence[Skip], naming: Naming) -> list[NewFile]:
         for skip in skips
     ]
     name = f"{FOLDERS['skipped']}/{naming.stem('skipped')}.jsonl"
-    return [_new(name, len(skips), b"".join(line + b"\n" for line in lines), "skipped")]
+    return [new_file(name, len(skips), b"".join(line + b"\n" for line in lines), "skipped")]
 
 
 def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:
@@ -129,7 +130,7 @@ def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:
     if known is None:
         return []
     name = f"{FOLDERS['imports']}/{naming.stem('imports')}.json"
-    return [_new(name, len(known), dumps(list(known)) + b"\n", "imports")]
+    return [new_file(name, len(known), dumps(list(known)) + b"\n", "imports")]
 
 
 def stack(embeddings: Sequence[Any], dim: int) -> Halves:
@@ -149,7 +150,8 @@ def stack(embeddings: Sequence[Any], dim: int) -> Halves:
     return halves
 
 
-def _new(name: str, rows: int, data: bytes, kind: str, of: str | None = None) -> NewFile:
+def new_file(name: str, rows: int, data: bytes, kind: str, of: str | None = None) -> NewFile:
+    """Return a file with what the manifest will say of it."""
     return NewFile(FileEntry(name, rows, len(data), sha256(data), kind, of), data)
 
 

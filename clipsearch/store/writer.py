@@ -50,6 +50,12 @@ def remove_leftovers(path: str, version: int) -> None:
                 os.unlink(os.path.join(where, name))
 
 
+def version_of(name: str) -> int:
+    """Return the version in a file's name; 0 where there is none."""
+    match = _VERSIONED.fullmatch(name)
+    return 0 if match is None else int(match[1])
+
+
 def digest_in_force(path: str) -> str | None:
     """Return the digest of the manifest that CURRENT names."""
     named = pointed_at(read_pointer(path))

@@ -10,7 +10,7 @@ import pytest
 from care import persistent_files, unit_rows, whole_collection
 
 import clipsearch
-from clipsearch.cli import main
+from clipsearch.cli import run
 from clipsearch.flows.verify import verify
 from clipsearch.store import Store
 
@@ -86,14 +86,14 @@ def test_embeddings_that_are_not_of_unit_norm_are_found_although_the_digest_is_r
 
 
 def test_the_command_exits_4_where_something_is_damaged_and_says_what_to_do(path, capsys):
-    assert main(["verify", "-i", str(path)]) == 0
+    assert run(["verify", "-i", str(path)]) == 0
     assert "whole" in capsys.readouterr().out
     shard = next(Path(path, "embeddings").glob("images-*"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert main(["verify", "-i", str(path)]) == 4
+    assert run(["verify", "-i", str(path)]) == 4
     out = capsys.readouterr().out
     assert shard.name in out and "(original)" in out and "clipsearch repair" in out
-    assert main(["verify", "-i", str(path), "--json"]) == 4
+    assert run(["verify", "-i", str(path), "--json"]) == 4
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["type"] for line in lines] == ["damage", "summary"]
     assert lines[0]["name"] == f"embeddings/{shard.name}" and lines[1]["whole"] is False
