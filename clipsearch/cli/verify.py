@@ -55,10 +55,7 @@ def _lines(found: "Verification") -> list[str]:
     for one in found.damages:
         lines += [f"{printable(one.name)}: {printable(one.what)} ({_sort(one.derived)})", f"  {one.todo}"]
     if found.orphans:
-        lines.append(
-            f"{count(len(found.orphans), 'file')} that nothing names: harmless; 'clipsearch compact' removes it"
-        )
-        lines[-1] = lines[-1].replace("removes it", "removes them") if len(found.orphans) > 1 else lines[-1]
+        lines.append(f"{count(len(found.orphans), 'file')} that nothing names: harmless; -v lists them")
     read = f"{count(found.files, 'file')}, {file_size(found.bytes)}, {duration(found.seconds)}"
     verdict = "whole" if found.whole else f"{len(found.damages)} damaged: run 'clipsearch repair'"
     return [*lines, f"{printable(found.name)}, version {found.version}: {verdict} ({read})"]
