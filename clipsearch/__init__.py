@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UnknownNameError,
         WeightsNotFoundError,
     )
+    from clipsearch.flows.augment_files import AugmentEvidence
     from clipsearch.flows.evaluate import DirectionReport, EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport, MatchRow
     from clipsearch.flows.export import ExportReport
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.query import Weighted
-    from clipsearch.types import GeneratedImage, Hit, SearchResult, Skip, SkipReason, Verdict
+    from clipsearch.types import GeneratedImage, Hit, Reordering, SearchResult, Skip, SkipReason, Verdict
 
 _HOMES = {
     "clipsearch.collection": ("Collection", "CollectionStatus", "create", "open"),
@@ -67,6 +68,7 @@ _HOMES = {
         "UnknownNameError",
         "WeightsNotFoundError",
     ),
+    "clipsearch.flows.augment_files": ("AugmentEvidence",),
     "clipsearch.flows.outcome": ("BuildReport",),
     "clipsearch.flows.evaluate": ("DirectionReport", "EvaluationReport"),
     "clipsearch.flows.evaluate_match": ("MatchReport", "MatchRow"),
@@ -75,11 +77,12 @@ _HOMES = {
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
     "clipsearch.flows.query": ("Weighted",),
-    "clipsearch.types": ("GeneratedImage", "Hit", "SearchResult", "Skip", "SkipReason", "Verdict"),
+    "clipsearch.types": ("GeneratedImage", "Hit", "Reordering", "SearchResult", "Skip", "SkipReason", "Verdict"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AugmentEvidence",
     "BuildReport",
     "ClipsearchError",
     "Collection",
@@ -106,6 +109,7 @@ __all__ = [
     "Progress",
     "QueryImageError",
     "RejectedError",
+    "Reordering",
     "SearchResult",
     "Skip",
     "SkipReason",

@@ -32,6 +32,7 @@ from clipsearch.store import Store
 from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
+    from clipsearch.flows.augment_files import AugmentEvidence
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport
     from clipsearch.flows.export import ExportReport
@@ -68,6 +69,7 @@ class _Options(TypedDict, total=False):
     leave_out_self: bool
     where: str | None
     recall: float | None
+    augment: bool
 
 
 def create(
@@ -356,6 +358,7 @@ class Collection:
         leave_out_self: bool = False,
         where: str | None = None,
         recall: float | None = None,
+        augment: bool = True,
     ) -> SearchResult | list[SearchResult]:
         """Find the ``k`` best rows for a text, an image, a vector, or a sum of them.
 
@@ -378,6 +381,8 @@ class Collection:
             recall: share of the true best pictures wanted, above 0 and at most 1, where an approximate index was built
                 (``build_index``): the quickest settings that reach it on queries of this kind; 1 compares every
                 picture. None takes 0.97.
+            augment: let the rungs that ``fit_augment`` switched on put the nearest pictures of a text into a new
+                order; scores and verdict stay those of the text alone. Not with ``where`` and sums of parts.
 
         Returns:
             A ``SearchResult``, or a list of them where a list was asked.
@@ -405,6 +410,7 @@ class Collection:
             recall=recall,
             notes=view.notes if target == "image" else (),
             judge=view.judge(KINDS[target], where, self._lock),
+            augmenter=view.augmenter() if augment else None,
         )
         return results if many else results[0]
 
@@ -651,6 +657,40 @@ class Collection:
         return evaluate_match(
             self._current().snapshot, self.encoder, target=target, repetitions=repetitions, seed=seed, tell=progress
         )
+
+    def fit_augment(self, *, progress: "Callable[[Progress], None] | None" = None) -> "AugmentEvidence":
+        """Measure on the collection's own held-back captions what each rung changes, and switch on those that help.
+
+        A rung is on only where the lower bound of the 95 % interval of its change in R@10 is above zero. The model is
+        not needed. New pictures or captions put all rungs out of use until the next call.
+
+        Args:
+            progress: called after each rung.
+
+        Raises:
+            InputError: fewer than 100 pictures, or than 90 % of them, have a caption, or there are more than 50,000.
+            StorageError: the result cannot be written.
+        """
+        from clipsearch.flows.augment import fit
+
+        self.refresh()
+        return fit(self._current().snapshot, tell=progress)
+
+    def augment_evidence(self) -> "AugmentEvidence | None":
+        """Return what the last ``fit_augment`` measured; None where there was none."""
+        from clipsearch.flows.augment_files import load_evidence
+
+        return load_evidence(self._current().snapshot.path)
+
+    def augment_off(self) -> bool:
+        """Switch all rungs off until the next ``fit_augment``; False where none was on.
+
+        Raises:
+            StorageError: that cannot be written.
+        """
+        from clipsearch.flows.augment import switch_off
+
+        return switch_off(self._current().snapshot.path)
 
     def refresh(self) -> bool:
         """Take up the newest version; True where there was a newer one. Searches under way finish on the old one."""

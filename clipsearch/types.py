@@ -185,6 +185,20 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Reordering:
+    """Why a hit stands where it stands, where rungs put the nearest pictures into a new order.
+
+    Attributes:
+        plain_rank: its rank by score alone, from 1.
+        terms: what each rung added to its score, by name, more (or less, if negative) than to the middle one of the
+            nearest pictures.
+    """
+
+    plain_rank: int
+    terms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedImage:
     """A picture that a model drew. Never a hit: it has no row, no rank, and no score that compares with a hit's.
 
@@ -229,7 +243,7 @@ class SearchResult(Sequence[Hit]):
 
     Attributes:
         ids: (n,) int64 row ids, best first.
-        scores: (n,) float32 cosine scores.
+        scores: (n,) float32 cosine scores; where ``reordered`` is not empty, they do not fall from hit to hit.
         verdict: how sure the answer is; ``uncalibrated`` where nothing is known.
         p_value: chance of so good a score when nothing matches, or None when uncalibrated.
         levels: what the verdicts stand for: the share of queries without an answer that get ``match``, and of
@@ -238,6 +252,7 @@ class SearchResult(Sequence[Hit]):
         generated: pictures that were drawn because nothing matched; not among the hits.
         target: "image" or "text".
         notes: sentences a person should read, such as a language that the model does not cover.
+        reordered: for each hit what changed its rank; empty where the order is that of the scores.
     """
 
     ids: Ints
@@ -250,6 +265,7 @@ class SearchResult(Sequence[Hit]):
     levels: Mapping[str, float] = field(default_factory=dict)
     why: str | None = None
     generated: tuple[GeneratedImage, ...] = ()
+    reordered: tuple[Reordering, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

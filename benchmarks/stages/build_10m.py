@@ -41,7 +41,7 @@ from clipsearch.types import Neighbors  # noqa: E402
 COMMIT = 100_000
 QUERIES = {"text": 1000, "image": 500}
 BUILD = """
-import json, sys, time
+import json, resource, sys, time
 import clipsearch
 path, index_type, memory, jobs = sys.argv[1:]
 said, start = [], time.perf_counter()
@@ -50,7 +50,8 @@ with clipsearch.open(path) as collection:
         index_type, memory_bytes=int(memory), jobs=int(jobs), retrain=True, say=said.append,
         progress=lambda p: print(f"\\r{p.stage} {p.done:,}/{p.total or 0:,}    ", end="", file=sys.stderr, flush=True),
     )
-print(json.dumps({"said": said, "line": report.line, "stages_s": report.stages, "build_s": report.seconds,
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(json.dumps({"cpu_s": sum(one.ru_utime + one.ru_stime for one in used), "said": said, "line": report.line, "stages_s": report.stages, "build_s": report.seconds,
                   "recall_measured": report.recall}))
 """
 FIRST = """

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("clipsearch.cli.export:command", "Write a collection's rows for other tools."),
     "models": ("clipsearch.cli.models:command", "List the models, locate or download one."),
     "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval or verdicts on your own pictures."),
+    "augment": ("clipsearch.cli.augment:command", "Measure what helps text queries here, and use it."),
     "generate": ("clipsearch.cli.generate:command", "Draw a picture of words; it never becomes a hit."),
     "generated": ("clipsearch.cli.generated:command", "List, show or remove generated pictures."),
     "completion": ("clipsearch.cli.completion:command", "Print a shell's completion script."),

@@ -23,6 +23,7 @@ STAGES = {
     "compare": "comparing",
     "measure": "measuring",
     "calibrate": "calibrating",
+    "augment": "measuring",
     "import": "importing",
     "export": "exporting",
     "verify": "verifying",

@@ -62,6 +62,8 @@ NOTHING_FOUND = 1
 @click.option(
     "--leave-out-self/--keep-self", help="Leave out pictures that are the very query picture.", show_default=True
 )
+@click.option("--explain", is_flag=True, help="Say of each hit its rank by score alone, and what changed it.")
+@click.option("--no-augment", is_flag=True, help="Leave hits in the order of their scores, whatever was fitted.")
 @click.option("-f", "--files", is_flag=True, help="Print paths only, one a line.")
 @click.option("-0", "--null", is_flag=True, help="Print paths only, each with a NUL behind it.")
 @click.option(
@@ -92,6 +94,8 @@ def command(
     where: str | None,
     recall: float | None,
     leave_out_self: bool,
+    explain: bool,
+    no_augment: bool,
     files: bool,
     null: bool,
     as_json: bool,
@@ -123,7 +127,14 @@ def command(
         _check_sheet(contact_sheet, overwrite)
     with _open(index, indexes_dir, how) as collection:
         wanted = {"k": count, "target": target, "leave_out_self": leave_out_self}
-        result = _ask(collection, asked, plus, minus, **wanted, **_given(where=where, recall=recall))
+        result = _ask(
+            collection,
+            asked,
+            plus,
+            minus,
+            **wanted,
+            **_given(where=where, recall=recall, augment=False if no_augment else None),
+        )
         console.detail(f"{collection.path}: model {collection.model}, {time.monotonic() - start:.2f} s")
         for note in result.notes:
             console.note(f"note: {note}")
@@ -132,7 +143,9 @@ def command(
         shown = result if show_all or result.verdict != "none" else _emptied(result)
         if preview or contact_sheet is not None:
             _show_pictures(console, shown, _label(asked, plus, minus), preview, contact_sheet)
-        _emit(console, collection, shown, form, (asked, plus, minus))
+        _emit(console, collection, shown, form, (asked, plus, minus), explain)
+        if explain and form != "json":
+            _explain(console, shown)
         drawn = filling.fill(console, collection, result, asked, fill, fill_model, form == "json")
         if drawn and contact_sheet is not None:
             _show_pictures(console, shown, _label(asked, plus, minus), False, contact_sheet, drawn)
@@ -199,7 +212,7 @@ def _emptied(result: "SearchResult") -> "SearchResult":
     """Return an answer without its hits, which do not match."""
     from dataclasses import replace
 
-    return replace(result, ids=result.ids[:0], scores=result.scores[:0], rows=())
+    return replace(result, ids=result.ids[:0], scores=result.scores[:0], rows=(), reordered=())
 
 
 def _say_verdict(
@@ -232,10 +245,19 @@ def _nothing(collection: "Collection", target: str) -> str:
     return f"nothing found: {collection.name} holds no images. Add some: clipsearch index FOLDER -i {collection.name}"
 
 
-def _emit(console: Console, collection: "Collection", result: "SearchResult", form: str, parts: Parts) -> None:
+def _explain(console: Console, result: "SearchResult") -> None:
+    from clipsearch.present.explained import lines
+
+    for line in lines(result):
+        console.note(line)
+
+
+def _emit(
+    console: Console, collection: "Collection", result: "SearchResult", form: str, parts: Parts, explain: bool
+) -> None:
     """Write the answer to stdout: for a person at a terminal, for a program elsewhere."""
     if form == "json":
-        console.json(_json_lines(collection, result, parts))
+        console.json(_json_lines(collection, result, parts, explain))
     elif form == "table":
         from clipsearch.present.table import hits_plain, hits_table
 
@@ -250,7 +272,7 @@ def _emit(console: Console, collection: "Collection", result: "SearchResult", fo
         console.results(path_lines(result, b"\0" if form == "null" else b"\n"), end=b"")
 
 
-def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts) -> list[str]:
+def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts, explain: bool) -> list[str]:
     from clipsearch.present.json_lines import dump, hit_object, result_object
 
     asked, plus, minus = parts
@@ -265,7 +287,12 @@ def _json_lines(collection: "Collection", result: "SearchResult", parts: Parts) 
         parts={name: labels for name, labels in more.items() if labels},
     )
     mark = str(result.verdict) if result.verdict == "none" else None
-    return [dump(item) for item in (*(hit_object(hit, query, mark) for hit in result), whole)]
+    hits = [hit_object(hit, query, mark) for hit in result]
+    if explain:
+        from clipsearch.present.explained import fields
+
+        hits = [{**hit, **more} for hit, more in zip(hits, fields(result), strict=True)]
+    return [dump(item) for item in (*hits, whole)]
 
 
 def _label(asked: "Asked | None", plus: Sequence["Asked"], minus: Sequence["Asked"]) -> str:

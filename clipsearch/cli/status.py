@@ -80,6 +80,7 @@ def _lines(status: "CollectionStatus") -> list[str]:
         ("on disk", f"{file_size(status.bytes_on_disk)} in {count(status.shards, 'shard')}"),
         *_index_facts(status),
         ("verdicts", status.calibration if status.calibrated else f"uncalibrated: {status.calibration}"),
+        ("augment", status.augment),
         ("version", f"{status.version} of {moment(status.updated)}"),
     ]
     for number, (root, there, images) in enumerate(status.roots):

@@ -14,10 +14,10 @@ from clipsearch.embed.base import Encoder
 from clipsearch.flows.build_state import kept_files
 from clipsearch.flows.index_files import FOLDER, files_in_force, remove_others
 from clipsearch.flows.progress import Progress
-from clipsearch.flows.saved_files import SavedFile, stamped
+from clipsearch.flows.saved_files import SavedFile, stamped, stream_to
 from clipsearch.index.ondisk import Write
 from clipsearch.store import Snapshot, Store
-from clipsearch.store.files import DIR_MODE, WriterLock, replace_file, sha256, storage_errors, stream_file
+from clipsearch.store.files import DIR_MODE, WriterLock, replace_file, sha256, storage_errors
 
 Tell = Callable[[Progress], None]
 Say = Callable[[str], None]
@@ -83,13 +83,6 @@ class Run:
     def stream(self, name: str, writing: Callable[[Write], object]) -> SavedFile:
         """Put a large file in place, whose bytes come piece by piece."""
         return stream_to(self.folder, name, writing)
-
-
-def stream_to(folder: str, name: str, writing: Callable[[Write], object]) -> SavedFile:
-    """Put a file in place whose bytes come piece by piece; its digest is taken on the way."""
-    with stream_file(os.path.join(folder, name)) as file:
-        writing(file.write)
-    return stamped(folder, name, file.bytes, file.sha256)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -178,7 +178,7 @@ def open_index(snapshot: Snapshot) -> tuple[LayeredIndex | None, tuple[str, ...]
     raise AssertionError("unreachable")
 
 
-def load_base(snapshot: Snapshot, record: IndexRecord, *, mapped: bool = True) -> IvfIndex:
+def load_base(snapshot: Snapshot, record: IndexRecord) -> IvfIndex:
     """Open the files of an index after a check of each.
 
     Raises:
@@ -189,10 +189,8 @@ def load_base(snapshot: Snapshot, record: IndexRecord, *, mapped: bool = True) -
     folder = os.path.join(snapshot.path, FOLDER)
     for file in record.files:
         _check(folder, file)
-    recipe = record.recipe if mapped else replace(record.recipe, fast_scan=True)  # read and not mapped
-    base: IvfIndex = INDEX_TYPES.load(record.recipe.type)(record.dim, recipe)
+    base: IvfIndex = INDEX_TYPES.load(record.recipe.type)(record.dim, record.recipe)
     base.load(os.path.join(folder, record.lists.name))
-    base.recipe = record.recipe
     for segment in record.segments:
         ids = np.load(os.path.join(folder, segment.ids.name), mmap_mode="r", allow_pickle=False)
         rows = np.memmap(os.path.join(folder, segment.rows.name), np.float16, mode="r", shape=(segment.n, record.dim))

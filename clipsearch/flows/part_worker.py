@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clipsearch.errors import ClipsearchError
-from clipsearch.flows.saved_files import SavedFile, saved_file, stamped
+from clipsearch.flows.saved_files import SavedFile, saved_file, stream_to
 from clipsearch.flows.streaming import joined, live_range
 from clipsearch.index.filling import PartFiller
 from clipsearch.index.recipe import Recipe, from_mapping
 from clipsearch.store import Manifest, Snapshot
-from clipsearch.store.files import stream_file
 from clipsearch.store.manifest import from_bytes, to_bytes
 
 Told = Callable[[int], None]
@@ -86,9 +85,7 @@ def fill(task: PartTask, told: Told | None = None) -> SavedFile:
         if told is not None:
             told(done)
     folder = os.path.dirname(task.trained)
-    with stream_file(os.path.join(folder, task.name)) as file:
-        filler.write(file.write)
-    return stamped(folder, task.name, file.bytes, file.sha256)
+    return stream_to(folder, task.name, filler.write)
 
 
 def _in_processes(tasks: Sequence[PartTask], jobs: int) -> Generator[tuple[int, SavedFile], None, None]:

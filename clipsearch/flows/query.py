@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, QueryImageError
+from clipsearch.flows.augmenter import Augmenter
 from clipsearch.flows.effort import effort_note, efforts_for, query_kind, search_by_kind
 from clipsearch.flows.query_terms import Query, Term, Weighted, build_queries, is_pil_image
 from clipsearch.flows.verdicts import Judge
 from clipsearch.index.base import Effort, VectorIndex, check_k
 from clipsearch.match.verdict import LEVELS
 from clipsearch.store import Snapshot
-from clipsearch.types import Floats, Hit, Ints, Pixels, SearchResult
+from clipsearch.types import Floats, Hit, Ints, Pixels, Reordering, SearchResult
 
 __all__ = ["KINDS", "LazyHits", "Query", "Term", "Weighted", "answer", "build_queries", "embed"]
 
@@ -48,6 +49,7 @@ def answer(
     recall: float | None = None,
     notes: tuple[str, ...] = (),
     judge: Judge | None = None,
+    augmenter: Augmenter | None = None,
 ) -> list[SearchResult]:
     """Answer each query with its ``k`` best rows.
 
@@ -63,6 +65,8 @@ def answer(
         recall: share of the true best rows wanted from an approximate index; None takes the usual.
         notes: what there is to say of every answer.
         judge: gives the verdicts; None leaves all answers uncalibrated.
+        augmenter: puts the nearest pictures of a text into a new order; None leaves the order of the scores. Verdicts
+            are given before.
 
     Raises:
         InputError: the request is wrong; QueryImageError: a query picture cannot be read.
@@ -75,7 +79,9 @@ def answer(
     judge = judge or Judge()
     kinds = [query_kind(query) for query in queries]
     efforts = efforts_for(index, kinds, recall)
-    wanted = max(k, judge.nearest)  # a verdict looks at as many rows whatever k is
+    usable = target == "image" and allowed is None  # what rungs were measured on
+    augmenter = augmenter if augmenter is not None and usable else Augmenter()
+    wanted = max(k, judge.nearest, augmenter.nearest)  # verdict and rungs look at as many rows whatever k is
     found = search_by_kind(index, xq, kinds, wanted, allowed, efforts)
     general = (*_filter_note(snapshot, target, allowed), *notes)
     results = []
@@ -85,12 +91,26 @@ def answer(
             own = {_digest(images[id(term.value)]) for term in query.terms if term.kind == "image"}
             ids, scores = _without(own, snapshot, index, xq[q : q + 1], wanted, allowed, efforts[kinds[q]])
         judged = judge.judge(query.terms, not own_notes[q], ids, scores)
+        why: tuple[Reordering, ...] = ()
+        if augmenter.covers(query.terms, not own_notes[q]):
+            ids, scores, why = augmenter.reorder(snapshot, xq[q], ids, scores)
         ids, scores = _final(ids[:k], scores[:k])
         rows = LazyHits(snapshot, KINDS[target], ids, scores)
-        said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *general)
+        said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *augmenter.notes(query.terms), *general)
         levels = {} if judged.p_value is None else LEVELS.as_dict()
         results.append(
-            SearchResult(ids, scores, rows, judged.verdict, judged.p_value, target, said, levels, judged.why)
+            SearchResult(
+                ids,
+                scores,
+                rows,
+                judged.verdict,
+                judged.p_value,
+                target,
+                said,
+                levels,
+                judged.why,
+                reordered=why[:k],
+            )
         )
     return results
 

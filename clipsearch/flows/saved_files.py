@@ -1,10 +1,14 @@
 """Files of an index as they are noted down: name, size, digest, and a stamp that spares reading them again."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clipsearch.store.files import sha256_of_file, stamp_of
+from clipsearch.store.files import sha256_of_file, stamp_of, stream_file
+
+if TYPE_CHECKING:
+    from clipsearch.index.ondisk import Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,13 @@ class Segment:
 def stamped(folder: str, name: str, size: int, digest: str) -> SavedFile:
     """Return the entry of a file that was just put in place."""
     return SavedFile(name, size, digest, stamp_of(os.path.join(folder, name)))
+
+
+def stream_to(folder: str, name: str, writing: "Callable[[Write], object]") -> SavedFile:
+    """Put a file in place whose bytes come piece by piece; its digest is taken on the way."""
+    with stream_file(os.path.join(folder, name)) as file:
+        writing(file.write)
+    return stamped(folder, name, file.bytes, file.sha256)
 
 
 def is_whole(folder: str, file: SavedFile) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clipsearch.errors import CorruptShardError
+from clipsearch.flows.augmenter import describe
 from clipsearch.flows.calibration_files import load_calibration
 from clipsearch.flows.verdicts import staleness
 from clipsearch.flows.view import INDEX_TYPE, read_index_pointer
@@ -53,6 +54,7 @@ class CollectionStatus:
         index: the built index, or None where every image is compared.
         calibrated: whether searches for pictures get a verdict; ``calibration``: for which kinds of query, made from
             what, or why not.
+        augment: which rungs searches for texts use and what they change, or why none.
     """
 
     name: str
@@ -72,6 +74,7 @@ class CollectionStatus:
     index: IndexStatus | None = None
     calibrated: bool = False
     calibration: str = ""
+    augment: str = ""
 
 
 def read_status(snapshot: Snapshot) -> CollectionStatus:
@@ -97,6 +100,7 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
         index=index,
         calibrated=calibrated,
         calibration=calibration,
+        augment=describe(snapshot),
     )
 
 

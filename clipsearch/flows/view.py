@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.flows import augment_files
 from clipsearch.flows.calibration_files import load_calibration, pointer_of
 from clipsearch.flows.verdicts import Judge, make_judge
 from clipsearch.index import INDEX_TYPES
@@ -17,6 +18,7 @@ from clipsearch.types import Ints
 if TYPE_CHECKING:
     from clipsearch.filter.connection import Engine
     from clipsearch.filter.mask import Mask, MaskCache
+    from clipsearch.flows.augmenter import Augmenter
 
 INDEX_TYPE = "flat"
 FILTERS = 32  # whose calibrations are remembered
@@ -41,6 +43,7 @@ class View:
         self._digests: dict[tuple[str, str], tuple[Ints, bytes]] = {}  # of the rows of the last filters
         self._filtered: dict[tuple[str, bytes], tuple[Judge, Judge]] = {}  # whole, filtered; last used last
         self._judges: tuple[bytes | None, dict[str, Judge]] | None = None
+        self._augmenter: tuple[bytes, Augmenter] | None = None
 
     def judge(self, kind: str, where: str | None, lock: threading.RLock) -> Judge:
         """Return who gives verdicts on answers among "images" or "texts", or those of them that a filter lets pass.
@@ -62,6 +65,21 @@ class View:
             if len(self._filtered) > FILTERS:
                 del self._filtered[next(iter(self._filtered))]
             return known[1]
+
+    def augmenter(self) -> "Augmenter | None":
+        """Return the rungs that are on, or None; a fit or a switch since the last search is taken up.
+
+        Two threads may both read them; either result is right.
+        """
+        pointer = augment_files.pointer_of(self.snapshot.path)
+        if pointer is None:
+            return None
+        known = self._augmenter
+        if known is None or known[0] != pointer:
+            from clipsearch.flows.augmenter import make_augmenter
+
+            known = self._augmenter = (pointer, make_augmenter(self.snapshot))
+        return known[1]
 
     def _digest(self, where: str, kind: str, allowed: Ints) -> bytes:
         """Return what tells the rows of a filter (n,) from others; looked at once, for there may be a million."""

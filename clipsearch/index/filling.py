@@ -46,8 +46,3 @@ def holding(recipe: Recipe, lists: Any) -> IvfIndex:
     index: IvfIndex = INDEX_TYPES.load(recipe.type)(recipe.dim, recipe)
     index._faiss = lists
     return index
-
-
-def lists_of(index: IvfIndex) -> Any:
-    """Return the faiss index inside one of ours."""
-    return index._faiss

@@ -70,7 +70,7 @@ class FlatIndex:
         """Hide rows by id (n,); ids that are not there are ignored."""
         gone = np.unique(np.asarray(ids, dtype=np.int64))
         for block in self._blocks if len(gone) else ():
-            dead = _among(block.ids, gone)
+            dead = among(block.ids, gone)
             if dead.any():
                 block.live = ~dead if block.live is None else block.live & ~dead
 
@@ -288,10 +288,10 @@ def _ascending(ids: Ints) -> Ints:
     return ids if (ids[1:] > ids[:-1]).all() else np.unique(ids)
 
 
-def _among(ids: Ints, wanted: Ints) -> Mask:
-    """Tell for each id (n,) whether it is in ``wanted`` (m,), which is sorted."""
+def among(ids: Ints, wanted: Ints) -> Mask:
+    """Tell for each id, in an array of any shape, whether it is in ``wanted`` (m,), which is sorted."""
     if not len(wanted):
-        return np.zeros(len(ids), np.bool_)
+        return np.zeros(ids.shape, np.bool_)
     at = np.searchsorted(wanted, ids)
     return wanted[np.minimum(at, len(wanted) - 1)] == ids
 
@@ -299,8 +299,8 @@ def _among(ids: Ints, wanted: Ints) -> Mask:
 def _permitted(ids: Ints, live: Mask | None, allowed: Ints | None, excluded: Ints | None) -> Mask | None:
     keep = live
     if allowed is not None:
-        inside = _among(ids, allowed)
+        inside = among(ids, allowed)
         keep = inside if keep is None else keep & inside
-    if excluded is not None and (out := _among(ids, excluded)).any():
+    if excluded is not None and (out := among(ids, excluded)).any():
         keep = ~out if keep is None else keep & ~out
     return keep

@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 from clipsearch.errors import CorruptShardError
 from clipsearch.index.base import Effort, check_queries
 from clipsearch.index.faiss_library import faiss_errors, load_faiss
-from clipsearch.index.flat import FlatIndex, as_float32, best_of
+from clipsearch.index.flat import FlatIndex, among, as_float32, best_of
 from clipsearch.index.recipe import Recipe, load_recipe
 from clipsearch.index.rescore import NONE, doubtful, flat_of, padding, put, scored
 from clipsearch.index.rows import RowStore
-from clipsearch.index.scope import Scope, all_but, among, within
+from clipsearch.index.scope import Scope, all_but, within
 from clipsearch.index.training import Tell, train_index
 from clipsearch.index.tuning import OperatingPoint, effort_for
 from clipsearch.types import EmbeddingBlock, Floats, Ints, Neighbors

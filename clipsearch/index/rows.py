@@ -36,12 +36,10 @@ class _Table:
         self.starts = np.cumsum([0, *(len(s[0]) for s in segments)])
         self.first, self.last = int(ids[0]), int(ids[-1])
         # rows as a build writes them have ascending ids, most often without a gap: then looking up is a subtraction
-        self.is_dense = self.last - self.first == n - 1 and bool((ids[1:] > ids[:-1]).all())
-        self.order: Ints | None = None
-        self.sorted = ids
-        if not self.is_dense and not (ids[1:] > ids[:-1]).all():
-            self.order = np.argsort(ids, kind="stable")
-            self.sorted = ids[self.order]
+        ascends = bool((ids[1:] > ids[:-1]).all())
+        self.is_dense = ascends and self.last - self.first == n - 1
+        self.order: Ints | None = None if ascends else np.argsort(ids, kind="stable")
+        self.sorted = ids if self.order is None else ids[self.order]
 
     def positions(self, ids: Ints) -> Ints:
         if self.is_dense:
@@ -148,7 +146,7 @@ def _shards(rows: Halves, n: int) -> Any:  # Any: as above
 
 
 def _all_within(positions: Ints, n: int) -> bool:
-    """Tell whether all are positions of ``n`` rows; ascending ones, the usual case, are told by their ends."""
+    """Tell whether all are positions of ``n`` rows."""
     return not len(positions) or (int(positions.min()) >= 0 and int(positions.max()) < n)
 
 

@@ -87,9 +87,3 @@ def _positions(rows: RowStore, ids: Ints) -> Ints:
     """Return the positions of those ids (n,) that are there."""
     at = rows.positions(ids)
     return at if not len(at) or int(at.min()) >= 0 else at[at >= 0]
-
-
-def among(positions: Ints, wanted: Ints) -> Mask:
-    """Tell for each position whether it is in ``wanted`` (m,), ascending and not empty."""
-    at = np.minimum(np.searchsorted(wanted, positions), len(wanted) - 1)
-    return wanted[at] == positions

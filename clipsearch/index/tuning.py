@@ -56,13 +56,6 @@ class Sample:
     scores: Floats
 
 
-def make_sample(index: VectorIndex, queries: Floats, own: Ints | None = None) -> Sample:
-    """Find the exact answers to queries (Q, D), by comparing all rows."""
-    own = np.full(len(queries), -1, np.int64) if own is None else own
-    found = without_own(index.search(queries, K + 1, effort=EXACT), own)
-    return Sample(queries, own, found.scores)
-
-
 def recall_of(found: Neighbors, sample: Sample) -> float:
     """Return recall@10 (0 to 1): answers that score no less than the exact 10th are right, ties allowed."""
     if not len(sample.queries):

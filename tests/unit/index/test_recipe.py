@@ -124,7 +124,7 @@ def test_lists_grow_as_four_times_the_root_and_can_always_be_trained():
 
 
 def test_the_recall_of_another_size_is_not_claimed():
-    assert choose_recipe(1_000_000, 512, 8 * GB).recipe.recall_text == 0.989
+    assert choose_recipe(1_000_000, 512, 8 * GB).recipe.recall_text == 0.997
     assert choose_recipe(2_000_000, 512, 8 * GB).recipe.recall_text is None
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from clipsearch.index.base import EXACT, Effort
-from clipsearch.index.flat import FlatIndex
-from clipsearch.index.tuning import K, OperatingPoint, Sample, cheapest, effort_for, frontier, make_sample, recall_of
+from clipsearch.index.exact import exact_samples
+from clipsearch.index.tuning import K, OperatingPoint, Sample, cheapest, effort_for, frontier, recall_of
 from clipsearch.types import EmbeddingBlock, Neighbors
 
 POINTS = [OperatingPoint(4, 5, 0.8, 0.1), OperatingPoint(16, 10, 0.95, 0.2), OperatingPoint(64, 20, 0.99, 0.5)]
@@ -46,7 +46,6 @@ def test_a_collection_smaller_than_ten_has_full_recall_with_all_of_it():
 def test_a_query_is_not_credited_with_finding_itself():
     x = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    index = FlatIndex(8)
-    index.add(EmbeddingBlock(np.arange(50), x))
-    sample = make_sample(index, x[:5], np.arange(5))
+    blocks = [EmbeddingBlock(np.arange(50), x)]
+    sample = exact_samples(blocks, {"image": (x[:5], np.arange(5))}, 8)["image"]
     assert sample.scores.shape == (5, K) and (sample.scores < 0.999).all()
