@@ -31,7 +31,7 @@ def columns(writer, kind: str, embeddings: np.ndarray, linked: range | None = No
 
 
 def whole_collection(path: Path, n: int = 240) -> clipsearch.Collection:
-    """Make a collection with shards, sidecars, captions, deletions, skips, packs, index, calibration and ledger."""
+    """Make a collection with shards, captions, deletions, skips, packs, index, calibration, fit and ledger."""
     from clipsearch.flows.build import update_index
     from clipsearch.index.recipe import Recipe
 
@@ -40,14 +40,15 @@ def whole_collection(path: Path, n: int = 240) -> clipsearch.Collection:
         for part in range(3):
             rows = unit_rows(n // 3, collection.encoder.dim, part)
             writer.commit_columns(images=columns(writer, "images", rows))
-        texts = unit_rows(110, collection.encoder.dim, 9)
-        writer.commit_columns(texts=columns(writer, "texts", texts, range(110)), imports=[{"place": "x"}])
+        texts = unit_rows(n, collection.encoder.dim, 9)
+        writer.commit_columns(texts=columns(writer, "texts", texts, range(n)), imports=[{"place": "x"}])
         writer.commit(deleted=[3, 5, n + 2], skipped=[Skip(b"x.jpg", SkipReason.EMPTY)])
     update_packs(Store.open(path).snapshot())
     collection.refresh()
     from clipsearch.flows.calibrate import renew
 
     renew(Store.open(path), collection.encoder)
+    collection.fit_augment()
     if HAS_FAISS:
         recipe = Recipe("ivfflat", nlist=2, name="two lists")
         update_index(Store.open(path), lambda: collection.encoder, recipe=recipe)

@@ -32,6 +32,7 @@ from clipsearch.store.files import (
     sha256_of_file,
     storage_errors,
 )
+from clipsearch.store.stamps import Stamps
 from clipsearch.types import Floats, Ints
 
 FOLDER = "calibration"
@@ -83,14 +84,14 @@ class TextCache:
     known: dict[str, NDArray[Any]] = field(default_factory=dict)  # (D,) float16
 
 
-def load_calibration(path: str) -> Calibration | None:
+def load_calibration(path: str, stamps: Stamps | None = None) -> Calibration | None:
     """Return the calibration of the collection at ``path``; None where there is none that can be read."""
     try:
         head = _head(path)
         if head is None:
             return None
         name, facts = head
-        if not all(is_whole(os.path.join(path, FOLDER), file) for file in _files(facts)):
+        if not _are_whole(path, facts, stamps):
             return None
         samples = _array(path, facts["samples"])
         targets = {kind: _target(path, entry, samples) for kind, entry in facts["targets"].items()}
@@ -110,7 +111,7 @@ def load_texts(path: str, fingerprint: str) -> TextCache:
         head = _head(path)
         if head is None or head[1]["fingerprint"] != fingerprint:
             return TextCache()
-        if not all(is_whole(os.path.join(path, FOLDER), file) for file in _files(head[1])):
+        if not _are_whole(path, head[1], None):
             return TextCache()
         with open(os.path.join(path, FOLDER, head[1]["texts"]), encoding="utf-8") as file:
             texts = json.load(file)
@@ -187,6 +188,11 @@ def withdraw_calibration(path: str) -> None:
 
 def _files(facts: Mapping[str, Any]) -> list[SavedFile]:
     return [saved_file(file) for file in facts.get("files", ())]
+
+
+def _are_whole(path: str, facts: Mapping[str, Any], stamps: Stamps | None) -> bool:
+    stamps = Stamps(path) if stamps is None else stamps
+    return all(is_whole(stamps, FOLDER, file) for file in _files(facts))
 
 
 def _noted(folder: str, name: str) -> SavedFile:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clipsearch.embed.base import Encoder
+from clipsearch.flows.augment_files import FOLDER as AUGMENT
+from clipsearch.flows.augment_files import withdraw as withdraw_augment
 from clipsearch.flows.calibration_files import FOLDER as CALIBRATION
 from clipsearch.flows.calibration_files import withdraw_calibration
 from clipsearch.flows.index_files import FOLDER as INDEX
@@ -22,6 +24,7 @@ from clipsearch.store import Store, update_packs
 from clipsearch.store.files import CURRENT, DIR_MODE
 from clipsearch.store.mending import mend_store
 from clipsearch.store.packs import FOLDER as PACKS
+from clipsearch.store.stamps import NOTES
 
 Tell = Callable[[Progress], None]
 
@@ -49,7 +52,7 @@ class RepairReport:
 def repair(
     path: str, encoder: Callable[[], Encoder], *, wait: bool = False, progress: Tell | None = None
 ) -> RepairReport:
-    """Repair the collection at ``path``; where all is whole, nothing but stamps is renewed.
+    """Repair the collection at ``path``; where all is whole, nothing is changed.
 
     Args:
         path: its folder.
@@ -72,6 +75,9 @@ def repair(
             "Index the folders and captions of this collection again: not all lost rows have a known file."
         )
     kinds = {one.kind for one in verify(path).damages}
+    if "stamps" in kinds:
+        os.unlink(os.path.join(path, NOTES))
+        done.made.append(NOTES)
     if "columns" in kinds:
         os.unlink(os.path.join(path, PACKS, CURRENT))
         update_packs(store.snapshot())
@@ -91,6 +97,11 @@ def repair(
         withdraw_calibration(path)
         renew(store, encoder(), progress, force=True)
         done.made.append(CALIBRATION)
+    if AUGMENT in kinds:
+        withdraw_augment(path)
+        done.notes.append(
+            "What augmented queries was damaged and is out of use: 'clipsearch augment fit' fits it again."
+        )
     left = verify(path, progress)
     return RepairReport(tuple(done.made), tuple(done.moved), done.lost, embedded, tuple(done.notes), left)
 

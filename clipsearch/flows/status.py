@@ -138,7 +138,7 @@ def _index(snapshot: Snapshot) -> IndexStatus | None:
 
 def _calibration(snapshot: Snapshot) -> tuple[bool, str]:
     """Return whether verdicts on pictures can be given, and for which kinds of query or why not."""
-    known = load_calibration(snapshot.path)
+    known = load_calibration(snapshot.path, snapshot.stamps)
     why = staleness(known, snapshot, "images")
     if why or known is None:
         return False, why or ""

@@ -1,9 +1,10 @@
 """Check everything that lies in a collection's folder, and say what is damaged and what to do.
 
 Each file is read once and held against the digest that was noted when it was written: the store's own files
-(``store/checking.py``), the built index, the calibration, the ledger of generated pictures and these pictures. A
-search reads none of them this closely: it looks at sizes and at the file system's stamps, and at digests only where
-a stamp changed. So bytes that a failing disk changes without a trace are found here, and only here.
+(``store/checking.py``), the built index, the calibration, what augments queries, the ledger of generated pictures and
+these pictures. A search reads none of them this closely: it looks at sizes and at the file system's stamps, and at
+digests only where a stamp is not known (``store/stamps.py``). So bytes that a failing disk changes without a trace are
+found here, and only here.
 """
 
 import os
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from clipsearch.errors import CorruptShardError
+from clipsearch.flows.augment_files import FOLDER as AUGMENT
+from clipsearch.flows.augment_files import file_problems
 from clipsearch.flows.build_state import STATE, kept_files, read_state
 from clipsearch.flows.calibration_files import FOLDER as CALIBRATION
 from clipsearch.flows.calibration_files import saved_files
@@ -27,6 +30,7 @@ from clipsearch.store.files import CURRENT, read_bytes, sha256
 DAMAGED = "damaged"  # folder that 'clipsearch repair' moves damaged files to
 _INDEX_TODO = "'clipsearch repair' builds it again; until then every picture is compared."
 _CALIBRATION_TODO = "'clipsearch repair' makes it again; until then searches have no verdict."
+_AUGMENT_TODO = "'clipsearch repair' puts it out of use; 'clipsearch augment fit' makes it again."
 _LEDGER_TODO = "'clipsearch repair' keeps a copy in damaged/ and goes on with the rows that can be read."
 _PICTURE_TODO = "'clipsearch repair' moves it to damaged/; the same request draws it again."
 
@@ -83,6 +87,7 @@ def verify(path: str, progress: Callable[[Progress], None] | None = None) -> Ver
     notes: list[str] = []
     _check_index(path, found, tell)
     _check_calibration(path, found, notes, tell)
+    _check_augment(path, found)
     _check_generated(path, found, notes)
     left = [name for name in orphans(path, found.known) if not name.startswith(f"{DAMAGED}/")]
     return Verification(
@@ -167,6 +172,11 @@ def _check_calibration(path: str, found: Checked, notes: list[str], tell: Callab
         found.known |= {f"{CALIBRATION}/{name}" for name in beside}
         notes.append("The calibration was made before its files had digests; the next one that is made has them.")
     _check_saved(path, CALIBRATION, files, found, _CALIBRATION_TODO, tell)
+
+
+def _check_augment(path: str, found: Checked) -> None:
+    for name, what in file_problems(path).items():
+        _add(found, f"{AUGMENT}/{name}", AUGMENT, what, _AUGMENT_TODO)
 
 
 def _check_generated(path: str, found: Checked, notes: list[str]) -> None:

@@ -17,6 +17,7 @@ from clipsearch.store.files import CURRENT, derived_pointer, is_temporary, read_
 from clipsearch.store.manifest import MANIFESTS, FileEntry, Manifest
 from clipsearch.store.packs import FOLDER as PACKS
 from clipsearch.store.packs import pointed_record, read_packs
+from clipsearch.store.stamps import NOTES, notes_problem
 from clipsearch.types import Ints
 
 NORM_SLACK = 0.01  # float16 and a thousand dimensions make less than a tenth of it
@@ -33,8 +34,9 @@ TODO = {
     "pointer": "'clipsearch repair' writes it again.",
     "older": "No search needs it; 'clipsearch repair' moves it to damaged/.",
     "columns": "'clipsearch repair' makes it again; until then filters read the shards.",
+    "stamps": "'clipsearch repair' drops it; until then searches of a copied collection read more than they need to.",
 }
-DERIVED = {"sidecar", "columns", "pointer", "older"}
+DERIVED = {"sidecar", "columns", "pointer", "older", "stamps"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,9 @@ def check_store(path: str, tell: Tell | None = None) -> Checked:
         _check_rows(path, manifest, seen, found)
         _check_older(path, manifest, found)
     _check_packs(path, found)
+    found.add(NOTES, "stamps", notes_problem(path))
+    if not os.path.lexists(os.path.join(path, NOTES)):
+        found.known.discard(NOTES)
     return found
 
 

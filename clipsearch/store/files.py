@@ -37,10 +37,14 @@ def sha256_of_file(path: str) -> str:
     return digest.hexdigest()
 
 
-def stamp_of(path: str) -> tuple[int, ...]:
+def stamp_from(stat: os.stat_result) -> tuple[int, ...]:
     """Return what changes whenever a file is changed, moved here or put in another's place."""
-    stat = os.stat(path)
     return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def stamp_of(path: str) -> tuple[int, ...]:
+    """Return the stamp of a file."""
+    return stamp_from(os.stat(path))
 
 
 def read_bytes(path: str) -> bytes:

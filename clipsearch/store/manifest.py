@@ -56,8 +56,8 @@ class FileEntry:
         sha256: digest of its content, in hex.
         kind: "images", "texts", "deleted", "skipped", "imports" or "sidecar".
         of: the file that a sidecar was derived from.
-        stamp: the file system's, when it was written; another one makes readers look at the digest. Empty in
-            collections made before there were stamps.
+        stamp: the file system's, when it was written (see ``stamps.py``); empty in collections made before there were
+            stamps.
     """
 
     name: str

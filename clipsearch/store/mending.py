@@ -154,8 +154,7 @@ def _mended(
             if file.entry.name in bad:
                 replace_file(os.path.join(path, file.entry.name), file.data)
                 done.made.append(file.entry.name)
-        entries = [file.entry for file in made] or sound
-        return [_stamped(path, one) for one in (entry, *entries)]
+        return [entry, *([_stamped(path, file.entry) for file in made] or sound)]
     if entry.kind in ("images", "texts", "deleted") and beside and len(sound) == len(beside):
         made = _from_sidecars(path, manifest, entry, naming)
         for file in made:

@@ -30,8 +30,8 @@ from clipsearch.store.files import (
     read_bytes,
     sha256,
     sha256_of_file,
-    stamp_of,
 )
+from clipsearch.store.stamps import Stamps
 
 FOLDER = "columns"
 FORMAT = 1
@@ -78,15 +78,9 @@ class Pack:
         """Return the path of the file in the collection at ``path``."""
         return os.path.join(path, FOLDER, self.name)
 
-    def is_whole(self, path: str, *, closely: bool = False) -> bool:
-        """Tell whether the file is what was written; ``closely`` whatever its stamp says."""
-        where = self.where(path)
-        try:
-            if os.stat(where).st_size != self.bytes:
-                return False
-            return (not closely and stamp_of(where) == self.stamp) or sha256_of_file(where) == self.sha256
-        except OSError:
-            return False
+    def is_whole(self, stamps: Stamps) -> bool:
+        """Tell whether the file is what was written, as far as stamps tell."""
+        return stamps.is_whole(f"{FOLDER}/{self.name}", self.bytes, self.sha256, self.stamp)
 
 
 def read_packs(path: str) -> tuple[Pack, ...]:

@@ -15,12 +15,13 @@ import numpy as np
 from clipsearch.errors import CorruptShardError
 from clipsearch.store import roots
 from clipsearch.store.codec import bytes_from_json
-from clipsearch.store.files import read_bytes, sha256, sha256_of_file, stamp_of
+from clipsearch.store.files import read_bytes, sha256, sha256_of_file
 from clipsearch.store.manifest import FileEntry, Manifest, read_current
 from clipsearch.store.packs import FOLDER, read_packs
 from clipsearch.store.rows import KnownFile, KnownText
 from clipsearch.store.schema import KINDS, RESTORE, VISIBLE
 from clipsearch.store.sidecar import ShardData
+from clipsearch.store.stamps import Stamps
 from clipsearch.store.tables import Tables
 from clipsearch.types import EmbeddingBlock, Halves, Ints, Skip, SkipReason
 
@@ -36,18 +37,8 @@ def _has_size(path: str, entry: FileEntry) -> bool:
         return False
 
 
-def is_intact(path: str, entry: FileEntry) -> bool:
-    """Tell whether a file is what was written; its bytes are read only where its stamp is not the one it got then.
-
-    What changes bytes without a trace in the file system (a failing disk) goes past this; ``verify`` reads all.
-    """
-    where = os.path.join(path, entry.name)
-    try:
-        if not _has_size(path, entry):
-            return False
-        return not entry.stamp or stamp_of(where) == entry.stamp or sha256_of_file(where) == entry.sha256
-    except OSError:
-        return False
+def _is_intact(stamps: Stamps, entry: FileEntry) -> bool:
+    return stamps.is_whole(entry.name, entry.bytes, entry.sha256, entry.stamp)
 
 
 def _check_size(path: str, entry: FileEntry) -> None:
@@ -73,10 +64,10 @@ def _read_checked(path: str, entry: FileEntry) -> bytes:
 class _Shard:
     """A shard of images or texts, opened on demand: by its sidecars, or by its Parquet where one is missing."""
 
-    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry]) -> None:
+    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry], stamps: Stamps) -> None:
         _check_size(path, entry)
         self._path, self._entry = path, entry
-        self._sidecars = sidecars
+        self._sidecars, self._stamps = sidecars, stamps
         self._checked = False
         self._data: ShardData | None = None
         self._metadata: Any = None  # Any: an Arrow table; pyarrow is imported when one is asked for
@@ -121,7 +112,7 @@ class _Shard:
         return self._read(metadata.read_embeddings)
 
     def _read(self, read: Callable[..., Any], *arguments: Any) -> Any:  # Any: as above
-        if not self._checked and not is_intact(self._path, self._entry):
+        if not self._checked and not _is_intact(self._stamps, self._entry):
             where = os.path.join(self._path, self._entry.name)
             raise CorruptShardError(f"{where} is not what was written: its digest differs.\n{RESTORE}")
         self._checked = True
@@ -131,7 +122,7 @@ class _Shard:
             raise CorruptShardError(f"{self._entry.name} cannot be read: {problem}.\n{RESTORE}") from problem
 
     def _open(self) -> ShardData:
-        if self._sidecars and all(is_intact(self._path, sidecar) for sidecar in self._sidecars):
+        if self._sidecars and all(_is_intact(self._stamps, sidecar) for sidecar in self._sidecars):
             stem = os.path.splitext(os.path.basename(self._entry.name))[0]
             try:
                 data = ShardData.map_files(self._entry.kind, os.path.join(self._path, "sidecars", stem))
@@ -155,14 +146,14 @@ class _Shard:
 class _Deleted:
     """A file of deleted ids, opened on demand."""
 
-    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry]) -> None:
+    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry], stamps: Stamps) -> None:
         _check_size(path, entry)
-        self._path, self._entry, self._sidecars = path, entry, sidecars
+        self._path, self._entry, self._sidecars, self._stamps = path, entry, sidecars, stamps
 
     def ids(self) -> Ints:
         """Return the ids (n,)."""
         for sidecar in self._sidecars:
-            if not is_intact(self._path, sidecar):
+            if not _is_intact(self._stamps, sidecar):
                 continue
             try:
                 ids = np.load(os.path.join(self._path, sidecar.name), allow_pickle=False)
@@ -184,8 +175,10 @@ Opened = MutableMapping[str, Any]  # file name → _Shard, _Deleted, or a pack's
 class Snapshot:
     """One version of a collection, immutable and safe to share between threads."""
 
-    def __init__(self, path: str, manifest: Manifest, opened: Opened | None = None) -> None:
-        """Look at the size of every file that ``opened`` does not hold yet.
+    def __init__(
+        self, path: str, manifest: Manifest, opened: Opened | None = None, stamps: Stamps | None = None
+    ) -> None:
+        """Look at the size of every file that ``opened`` does not hold yet; ``stamps`` knows which were whole.
 
         Raises:
             CorruptShardError: a file is missing or has another size. A sidecar may: it is derived.
@@ -198,8 +191,9 @@ class Snapshot:
         self._deleted: Ints | None = None
         self._spans: dict[str, tuple[Ints, Ints]] = {}
         self._opened = {} if opened is None else opened
+        self.stamps = Stamps(path) if stamps is None else stamps
         self._open_files(self._opened)
-        self._tables = Tables(path, manifest, self._opened, self.shard_table)
+        self._tables = Tables(path, manifest, self._opened, self.shard_table, self.stamps)
 
     def _open_files(self, opened: Opened) -> None:
         sidecars: dict[str | None, list[FileEntry]] = {}
@@ -211,7 +205,7 @@ class Snapshot:
                 _check_size(self.path, entry)
             elif entry.kind != "sidecar" and entry.name not in opened:
                 make = _Deleted if entry.kind == "deleted" else _Shard
-                opened[entry.name] = make(self.path, entry, sidecars.get(entry.name, ()))
+                opened[entry.name] = make(self.path, entry, sidecars.get(entry.name, ()), self.stamps)
             if entry.kind in self._shards:
                 self._shards[entry.kind].append(opened[entry.name])
             elif entry.kind == "deleted":
@@ -451,13 +445,13 @@ def verify_files(collection: Snapshot | str) -> list[str]:
     """
     path = collection if isinstance(collection, str) else collection.path
     manifest = read_current(path)[1] if isinstance(collection, str) else collection.manifest
-    damaged = [entry.name for entry in manifest.files if not _is_whole(path, entry)]
-    packs = [pack for pack in read_packs(path) if not pack.is_whole(path, closely=True)]
+    damaged = [entry.name for entry in manifest.files if _digest(os.path.join(path, entry.name)) != entry.sha256]
+    packs = [pack for pack in read_packs(path) if _digest(pack.where(path)) != pack.sha256]
     return [*damaged, *(f"{FOLDER}/{pack.name}" for pack in packs)]
 
 
-def _is_whole(path: str, entry: FileEntry) -> bool:
+def _digest(where: str) -> str | None:
     try:
-        return sha256_of_file(os.path.join(path, entry.name)) == entry.sha256
+        return sha256_of_file(where)
     except OSError:
-        return False
+        return None

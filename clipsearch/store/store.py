@@ -13,13 +13,14 @@ from clipsearch.store.files import CURRENT, DIR_MODE, HOLDER, LOCK, WriterLock, 
 from clipsearch.store.manifest import Manifest, has_versions, publish, read_current, read_pointer
 from clipsearch.store.reader import Opened, Snapshot
 from clipsearch.store.schema import FORMAT_VERSION
+from clipsearch.store.stamps import Stamps
 from clipsearch.store.writer import FOLDERS, Writer, remove_leftovers
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Store:
-    """A collection on disk. Reading takes no lock and writes nothing; one writer at a time."""
+    """A collection on disk. Reading takes no lock and changes nothing (see ``stamps.py``); one writer at a time."""
 
     def __init__(self, path: str) -> None:
         """Use ``create`` or ``open``."""
@@ -28,6 +29,7 @@ class Store:
         self._pointer: bytes | None = None
         self._snapshot: Snapshot | None = None
         self._opened: Opened = {}
+        self._stamps = Stamps(path)
 
     @classmethod
     def create(cls, path: Path, encoder: Mapping[str, Any], dim: int) -> "Store":
@@ -77,7 +79,7 @@ class Store:
         with self._guard:
             if self._snapshot is None or read_pointer(self.path) != self._pointer:
                 pointer, manifest = read_current(self.path)
-                self._snapshot = Snapshot(self.path, manifest, self._opened)
+                self._snapshot = Snapshot(self.path, manifest, self._opened, self._stamps)
                 self._pointer = pointer
             return self._snapshot
 

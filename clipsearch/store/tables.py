@@ -7,6 +7,7 @@ from typing import Any
 from clipsearch.store.manifest import Manifest
 from clipsearch.store.packs import FOLDER, Pack, read_packs
 from clipsearch.store.schema import VISIBLE
+from clipsearch.store.stamps import Stamps
 from clipsearch.types import Ints
 
 
@@ -14,11 +15,16 @@ class Tables:
     """The rows of a version, kept once read. Any stands for Arrow tables: this module needs no pyarrow until asked."""
 
     def __init__(
-        self, path: str, manifest: Manifest, opened: MutableMapping[str, Any], shard: Callable[[str], Any]
+        self,
+        path: str,
+        manifest: Manifest,
+        opened: MutableMapping[str, Any],
+        shard: Callable[[str], Any],
+        stamps: Stamps,
     ) -> None:
         """Use the packs that ``opened`` holds already, and leave new ones there; ``shard`` reads one by its name."""
         self._path, self._manifest = path, manifest
-        self._opened, self._shard = opened, shard
+        self._opened, self._shard, self._stamps = opened, shard, stamps
         self._stored: dict[str, Any] = {}
         self._live: dict[str, Any] = {}
 
@@ -78,7 +84,7 @@ class Tables:
 
     def _table(self, pack: Pack) -> Any:
         """Return a pack's rows, or None where it is missing or damaged: the shards still have it all."""
-        if _key(pack) not in self._opened and pack.is_whole(self._path):
+        if _key(pack) not in self._opened and pack.is_whole(self._stamps):
             from clipsearch.store import metadata
 
             try:
