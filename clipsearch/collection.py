@@ -33,6 +33,7 @@ from clipsearch.types import GeneratedImage, SearchResult
 
 if TYPE_CHECKING:
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.compact import CompactReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.evaluate_match import MatchReport
     from clipsearch.flows.export import ExportReport
@@ -614,6 +615,35 @@ class Collection:
         from clipsearch.flows.verify import verify
 
         return verify(self.path, progress)
+
+    def compact(
+        self,
+        *,
+        dry_run: bool = False,
+        wait: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "CompactReport":
+        """Merge small shards and drop deleted rows; ids and answers stay as they are.
+
+        Searches go on meanwhile, in this process and in others. The files of the version before stay until the next
+        call, or the next index run.
+
+        Args:
+            dry_run: only say what would be done.
+            wait: wait for another writer instead of raising LockedError.
+            progress: called now and then with the rows written.
+
+        Raises:
+            LockedError: another process is writing to the collection, or building its index.
+            CorruptShardError: a shard is not what was written.
+            StorageError: the disk is full or cannot be written; everything is as it was.
+        """
+        from clipsearch.flows.compact import compact
+
+        self._current()
+        report = compact(self._store, dry_run=dry_run, wait=wait, progress=progress)
+        self.refresh()
+        return report
 
     def evaluate(
         self, pairs: "Sequence[tuple[str, str]] | PathLike", ks: Sequence[int] = (1, 5, 10)

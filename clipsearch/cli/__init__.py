@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("clipsearch.cli.status:command", "Show what a collection holds."),
     "verify": ("clipsearch.cli.verify:command", "Check every byte of a collection."),
     "repair": ("clipsearch.cli.repair:command", "Make again what is damaged in a collection."),
+    "compact": ("clipsearch.cli.compact:command", "Merge small shards and drop deleted rows."),
     "columns": ("clipsearch.cli.columns:command", "List the columns that --where and sql can name."),
     "sql": ("clipsearch.cli.sql:command", "Run one SELECT over a collection's metadata."),
     "export": ("clipsearch.cli.export:command", "Write a collection's rows for other tools."),

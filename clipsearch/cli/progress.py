@@ -27,6 +27,7 @@ STAGES = {
     "import": "importing",
     "export": "exporting",
     "verify": "verifying",
+    "compact": "compacting",
 }
 
 

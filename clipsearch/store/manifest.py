@@ -86,6 +86,9 @@ class Manifest:
         committed: when this version was made.
         previous: the version before, or None.
         previous_sha256: digest of its file, so that the whole chain can be checked; None where it is not known.
+        rows_version: the version that last added or deleted rows; what was derived from it or later still holds. None
+            where that is not known.
+        compacted: the version that last moved rows to other files; from then on only two versions are kept.
     """
 
     version: int
@@ -100,6 +103,14 @@ class Manifest:
     committed: str
     previous: int | None
     previous_sha256: str | None = None
+    rows_version: int | None = None
+    compacted: int | None = None
+
+    def has_rows_of(self, version: int) -> bool:
+        """Tell whether it is known to hold the same live rows as an earlier version."""
+        return version == self.version or (
+            self.rows_version is not None and self.rows_version <= version < self.version
+        )
 
     def files_of(self, kind: str) -> list[FileEntry]:
         """Return the files of one kind, oldest first."""

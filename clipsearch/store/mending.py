@@ -32,7 +32,8 @@ from clipsearch.store.files import (
     sync_dir,
 )
 from clipsearch.store.manifest import MANIFESTS, FileEntry, Manifest
-from clipsearch.store.writer import FOLDERS, digest_in_force, version_of
+from clipsearch.store.naming import FOLDERS, version_of
+from clipsearch.store.writer import digest_in_force
 from clipsearch.types import Ints
 
 DAMAGED = "damaged"
@@ -97,6 +98,7 @@ def _mend(path: str) -> Mended:
     if new != manifest:
         moment = naming.now.isoformat(timespec="seconds")
         facts = {"version": naming.version, "previous": manifest.version, "committed": moment}
+        facts["rows_version"] = naming.version if done.lost else manifest.rows_version
         for folder in FOLDERS:
             sync_dir(os.path.join(path, folder))
         manifests.publish(path, replace(new, **facts, previous_sha256=digest_in_force(path)))

@@ -49,8 +49,12 @@ def _check_size(path: str, entry: FileEntry) -> None:
         )
 
 
-def _read_checked(path: str, entry: FileEntry) -> bytes:
-    """Return a file's content after a look at its digest."""
+def read_checked(path: str, entry: FileEntry) -> bytes:
+    """Return a file's content after a look at its digest.
+
+    Raises:
+        CorruptShardError: it is not what was written, or cannot be read.
+    """
     where = os.path.join(path, entry.name)
     try:
         data = read_bytes(where)
@@ -135,7 +139,7 @@ class _Shard:
     def _open_parquet(self) -> ShardData:
         from clipsearch.store import parquet
 
-        raw = _read_checked(self._path, self._entry)
+        raw = read_checked(self._path, self._entry)
         try:
             rows, embeddings = parquet.decode(self._entry.kind, raw)
         except (ValueError, KeyError) as problem:
@@ -164,7 +168,7 @@ class _Deleted:
         from clipsearch.store import parquet
 
         try:
-            return parquet.decode_ids(_read_checked(self._path, self._entry))
+            return parquet.decode_ids(read_checked(self._path, self._entry))
         except (ValueError, KeyError) as problem:
             raise CorruptShardError(f"{self._entry.name} cannot be read: {problem}.\n{RESTORE}") from problem
 
@@ -187,6 +191,7 @@ class Snapshot:
         self.manifest = manifest
         self.version = manifest.version
         self._shards: dict[str, list[_Shard]] = {kind: [] for kind in KINDS}
+        self._by_name: dict[str, _Shard] = {}
         self._deleted_files: list[_Deleted] = []
         self._deleted: Ints | None = None
         self._spans: dict[str, tuple[Ints, Ints]] = {}
@@ -207,9 +212,14 @@ class Snapshot:
                 make = _Deleted if entry.kind == "deleted" else _Shard
                 opened[entry.name] = make(self.path, entry, sidecars.get(entry.name, ()), self.stamps)
             if entry.kind in self._shards:
+                self._by_name[entry.name] = opened[entry.name]
                 self._shards[entry.kind].append(opened[entry.name])
             elif entry.kind == "deleted":
                 self._deleted_files.append(opened[entry.name])
+        # what was replaced: older snapshots that are in use hold on to it themselves
+        names = {entry.name for entry in self.manifest.files}
+        for name in [name for name, one in opened.items() if isinstance(one, _Shard | _Deleted) and name not in names]:
+            opened.pop(name, None)
 
     def count(self, kind: str) -> int:
         """Return how many live rows there are of a kind, "images" or "texts" (or "deleted" ones)."""
@@ -255,6 +265,11 @@ class Snapshot:
             result[n] = data.embeddings[position]
         return result
 
+    def shard_ids(self, kind: str = "images") -> Iterator[tuple[FileEntry, Ints]]:
+        """Yield each shard of a kind with the ids (n,) of its rows, dead ones too."""
+        for entry, shard in zip(self.manifest.files_of(kind), self._shards[kind], strict=True):
+            yield entry, shard.data.ids
+
     def contains(self, kind: str, ids: Sequence[int] | Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Tell for each id (n,) whether a row of this kind, live or dead, has it: (n,) bool."""
         wanted = np.asarray(ids, dtype=np.int64)
@@ -297,7 +312,7 @@ class Snapshot:
         Raises:
             CorruptShardError: it cannot be read.
         """
-        return self._opened[name].metadata()
+        return self._by_name[name].metadata()
 
     def table_with_embeddings(self, kind: str = "images") -> Any:  # Any: as above
         """Return ``metadata_table`` with the column ``embedding`` (float32 lists), read anew at each call."""
@@ -360,7 +375,7 @@ class Snapshot:
         """Return the files that the last run left out."""
         skips: list[Skip] = []
         for entry in self.manifest.files_of("skipped"):
-            for line in _read_checked(self.path, entry).splitlines():
+            for line in read_checked(self.path, entry).splitlines():
                 row = json.loads(line)
                 member = None if row["member"] is None else bytes_from_json(row["member"])
                 skips.append(Skip(bytes_from_json(row["path"]), SkipReason(row["reason"]), row["detail"], member))
@@ -369,7 +384,7 @@ class Snapshot:
     def imports(self) -> list[Any]:  # Any: JSON values
         """Return what ``Writer.commit_columns`` was last told of imports; empty where there were none."""
         entries = self.manifest.files_of("imports")
-        return json.loads(_read_checked(self.path, entries[-1])) if entries else []
+        return json.loads(read_checked(self.path, entries[-1])) if entries else []
 
     def root_path(self, root_id: int) -> bytes:
         """Return where a root is now: where it lies as seen from the collection if it is there, else where it was.

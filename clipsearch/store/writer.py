@@ -13,9 +13,9 @@ it, under the lock, *before* it writes: so a file of version v on the disk, v no
 """
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,35 +25,14 @@ import numpy as np
 from clipsearch.errors import LockedError
 from clipsearch.store import plan, roots
 from clipsearch.store.columns import Columns
-from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, stamp_of, storage_errors, sync_dir
-from clipsearch.store.manifest import MANIFESTS, Manifest, pointed_at, publish, read_current, read_pointer
+from clipsearch.store.compaction import Group, merged
+from clipsearch.store.files import DIR_MODE, replace_file, stamp_of, storage_errors, sync_dir
+from clipsearch.store.keeping import remove_unkept
+from clipsearch.store.manifest import FileEntry, Manifest, pointed_at, publish, read_current, read_pointer
+from clipsearch.store.naming import FOLDERS, remove_leftovers
 from clipsearch.store.reader import Snapshot
 from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.types import Ints, Skip
-
-FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped", "imports")
-_VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped|imports)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
-
-
-def remove_leftovers(path: str, version: int) -> None:
-    """Remove what dead writers left behind; the caller holds the lock.
-
-    Args:
-        path: the collection.
-        version: the version in force; 0 where there is none yet.
-    """
-    for folder in ("", *FOLDERS):
-        where = os.path.join(path, folder)
-        for name in os.listdir(where) if os.path.isdir(where) else ():
-            match = _VERSIONED.fullmatch(name) if folder else None
-            if is_temporary(name) or (match is not None and int(match[1]) > version):
-                os.unlink(os.path.join(where, name))
-
-
-def version_of(name: str) -> int:
-    """Return the version in a file's name; 0 where there is none."""
-    match = _VERSIONED.fullmatch(name)
-    return 0 if match is None else int(match[1])
 
 
 def digest_in_force(path: str) -> str | None:
@@ -78,6 +57,7 @@ class Writer:
         self._snapshot = snapshot
         self._failed: _Attempt | None = None
         self._closed = False
+        self.freed = 0  # bytes of files that no kept version named
         self._start()
         self._next_id = self.manifest.next_id
         self._roots = list(self.manifest.roots)
@@ -209,6 +189,65 @@ class Writer:
         self.manifest = manifest
         return manifest
 
+    def rewrite(
+        self, groups: Sequence[Group], tombstones: Ints, tell: Callable[[int], None] = lambda _: None
+    ) -> Manifest:
+        """Make one new version with the same live rows in other files.
+
+        Args:
+            groups: shards that become one each, without their deleted rows.
+            tombstones: ids (n,), ascending, of deleted rows that something still holds; the other ones are forgotten.
+            tell: hears the rows written, group by group.
+
+        Raises:
+            CorruptShardError: a shard is not what was written.
+            StorageError: the disk is full or cannot be written; the version before stays in force.
+        """
+        if self._closed:
+            raise ValueError("The writer is closed: its lock was given back.")
+        with storage_errors(self.path):
+            none = np.empty(0, np.int64)
+            if self._failed is not None:
+                self._took_effect((none, none))
+            naming = plan.Naming(self.manifest.version + 1, secrets.token_hex(4), datetime.now(UTC))
+            self._failed = _Attempt(naming.version, (none, none))
+            try:
+                files = self._rewritten(groups, naming, tell)
+                files += [self._put(file) for file in plan.deleted(tombstones, naming)]
+                manifest = replace(
+                    self._next_manifest((), (none, none), none, naming, set()),
+                    files=tuple(files),
+                    counts={**self.manifest.counts, "deleted": len(tombstones)},
+                    compacted=naming.version,
+                )
+                self._publish(manifest, {os.path.dirname(entry.name) for entry in files})
+            except BaseException:
+                with suppress(OSError):  # much may have been written: the disk may be full of it
+                    remove_leftovers(self.path, read_current(self.path)[1].version)
+                raise
+            self._failed = None
+            self.manifest = manifest
+            self.freed += remove_unkept(self.path, manifest)
+        return manifest
+
+    def _rewritten(self, groups: Sequence[Group], naming: plan.Naming, tell: Callable[[int], None]) -> list[FileEntry]:
+        """Write the merged shards, one after the other, and return all files but those of deleted ids."""
+        snapshot, old = self._snapshot(), self.manifest
+        heads = {group.entries[0].name: group for group in groups}
+        replaced = {entry.name for group in groups for entry in group.entries}
+        replaced |= {entry.name for entry in old.files_of("deleted")}
+        sidecars = old.files_of("sidecar")
+        files: list[FileEntry] = []
+        for entry in old.files:
+            if entry.name in heads:
+                group = heads[entry.name]
+                named = replace(naming, token=secrets.token_hex(4))
+                files += [self._put(file) for file in merged(self.path, group, snapshot.deleted_ids(), named, sidecars)]
+                tell(group.rows)
+            elif entry.name not in replaced and entry.of not in replaced:
+                files.append(entry)
+        return files
+
     def close(self) -> None:
         """Refuse any further commit."""
         self._closed = True
@@ -217,6 +256,8 @@ class Writer:
         """Take up the version in force and clear away what dead writers left."""
         self.manifest: Manifest = read_current(self.path)[1]
         remove_leftovers(self.path, self.manifest.version)
+        if self.manifest.compacted is not None:
+            self.freed += remove_unkept(self.path, self.manifest)
         for folder in FOLDERS:  # an archive or a copy may have dropped the empty ones
             os.makedirs(os.path.join(self.path, folder), DIR_MODE, exist_ok=True)
 
@@ -269,6 +310,7 @@ class Writer:
         for kind, new in zip(("images", "texts"), ids, strict=True):
             lost = self._snapshot().contains(kind, gone) | np.isin(gone, new) if len(gone) else gone
             counts[kind] = old.counts[kind] + len(new) - int(np.count_nonzero(lost))
+        same = not len(gone) and not any(map(len, ids))
         return replace(
             old,
             version=naming.version,
@@ -279,18 +321,25 @@ class Writer:
             committed=naming.now.isoformat(timespec="seconds"),
             previous=old.version,
             previous_sha256=digest_in_force(self.path),
+            rows_version=(old.rows_version or old.version) if same else naming.version,
         )
 
     def _write(self, files: Sequence[plan.NewFile], manifest: Manifest) -> Manifest:
         """Write new files and put the manifest in force, with the stamps that the files have got."""
-        stamps: dict[str, tuple[int, ...]] = {}
-        for file in files:
-            where = os.path.join(self.path, file.entry.name)
-            replace_file(where, file.data)
-            stamps[file.entry.name] = stamp_of(where)
-        entries = tuple(replace(entry, stamp=stamps.get(entry.name, entry.stamp)) for entry in manifest.files)
-        manifest = replace(manifest, files=entries)
-        for folder in plan.folders_of(files):
+        written = {entry.name: entry for entry in map(self._put, files)}
+        manifest = replace(manifest, files=tuple(written.get(entry.name, entry) for entry in manifest.files))
+        self._publish(manifest, plan.folders_of(files))
+        return manifest
+
+    def _put(self, file: plan.NewFile) -> FileEntry:
+        """Write a file, and return what the manifest is to say of it."""
+        where = os.path.join(self.path, file.entry.name)
+        replace_file(where, file.data)
+        return replace(file.entry, stamp=stamp_of(where))
+
+    def _publish(self, manifest: Manifest, folders: Collection[str]) -> None:
+        """Put a manifest in force whose files are in place, new ones in some folders."""
+        for folder in sorted(folders):
             sync_dir(os.path.join(self.path, folder))
         try:
             publish(self.path, manifest)
@@ -299,7 +348,6 @@ class Writer:
                 f"Another writer made version {manifest.version} of {self.path} although this one holds the lock.\n"
                 "Does the file system (a network drive?) ignore locks? Nothing was lost; run the command again."
             ) from problem
-        return manifest
 
 
 def _ids(rows: Sequence[ImageRow] | Sequence[TextRow]) -> Ints:
