@@ -22,11 +22,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clipsearch.errors import CorruptShardError
-from clipsearch.flows.index_files import FOLDER, IndexRecord, publish_record, read_record
+from clipsearch.flows.build_state import kept_files
+from clipsearch.flows.index_files import (
+    FOLDER,
+    IndexRecord,
+    files_in_force,
+    publish_record,
+    read_record,
+    remove_others,
+)
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.saved_files import is_whole
 from clipsearch.index.recipe import to_toml
-from clipsearch.store import Snapshot, Store, update_packs
+from clipsearch.store import Manifest, Snapshot, Store, update_packs
 from clipsearch.store.compaction import Group, plan_groups
 from clipsearch.store.files import WriterLock, replace_file, storage_errors, sync_dir
 from clipsearch.store.keeping import held_bytes
@@ -98,7 +106,7 @@ def compact(store: Store, *, dry_run: bool = False, wait: bool = False, progress
         stack.enter_context(_index_locked(store.path))
         snapshot = store.snapshot()
         plan = _plan(snapshot)
-        if plan.groups or len(plan.tombstones) < len(snapshot.deleted_ids()) or held_bytes(store.path, writer.manifest):
+        if plan.groups or len(plan.tombstones) < len(snapshot.deleted_ids()) or _holds(store.path, writer.manifest):
             done, total = 0, sum(group.rows for group in plan.groups)
 
             def told(rows: int) -> None:
@@ -128,6 +136,11 @@ def advice(snapshot: Snapshot) -> str | None:
     if dead > DEAD_SHARE * rows:
         reasons.append(f"{dead:,} of {rows:,} rows are deleted")
     return f"{'; '.join(reasons)}: run 'clipsearch compact'" if reasons else None
+
+
+def _holds(path: str, manifest: Manifest) -> bool:
+    """Tell whether files of before the last compaction are there only for the sake of the version before it."""
+    return manifest.compacted == manifest.version and held_bytes(path, manifest) > 0
 
 
 def _report(
@@ -209,7 +222,10 @@ def _cover(snapshot: Snapshot) -> None:
 
 @contextmanager
 def _index_locked(path: str) -> Iterator[None]:
-    """Keep builders out, where there is an index: it must not change between a look at its ids and the commit."""
+    """Keep builders out, where there is an index: it must not change between a look at its ids and the commit.
+
+    What a run that was killed left beside the index goes.
+    """
     folder = os.path.join(path, FOLDER)
     if not os.path.isdir(folder):
         yield
@@ -218,6 +234,9 @@ def _index_locked(path: str) -> Iterator[None]:
     with storage_errors(path):
         lock.acquire(wait=False)
     try:
+        kept = files_in_force(path)
+        if kept:
+            remove_others(path, {*kept, *kept_files(folder)})
         yield
     finally:
         lock.release()

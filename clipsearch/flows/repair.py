@@ -97,6 +97,9 @@ def repair(
         withdraw_calibration(path)
         renew(store, encoder(), progress, force=True)
         done.made.append(CALIBRATION)
+    if done.went_back:  # what was derived from versions that are gone names numbers that will be used again
+        withdraw_calibration(path)
+        withdraw_augment(path)
     if AUGMENT in kinds:
         withdraw_augment(path)
         done.notes.append(

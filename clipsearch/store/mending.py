@@ -57,6 +57,7 @@ class Mended:
     paths: list[tuple[int, bytes]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)  # files that the new version does not name
+    went_back: bool = False  # an older version is in force, and the next one will have a number that was used before
 
 
 def mend_store(path: str, *, wait: bool = False) -> Mended:
@@ -128,6 +129,7 @@ def _manifest(path: str, found: Checked, done: Mended) -> Manifest:
         if version_of(name) > manifest.version
     ]
     _move(path, [*(name for name in broken if name not in later and name != CURRENT), *later], done)
+    done.went_back = True
     if later:
         done.notes.append(
             f"Version {manifest.version} is in force again; what came later is in {DAMAGED}/. Index again to have it."

@@ -213,7 +213,11 @@ class Writer:
             self._failed = _Attempt(naming.version, (none, none))
             try:
                 files = self._rewritten(groups, naming, tell)
-                files += [self._put(file) for file in plan.deleted(tombstones, naming)]
+                old = self.manifest.files_of("deleted")
+                if len(old) == 1 and old[0].rows == len(tombstones):  # the same ids: tombstones were deleted before
+                    files += [entry for entry in self.manifest.files if old[0].name in (entry.name, entry.of)]
+                else:
+                    files += [self._put(file) for file in plan.deleted(tombstones, naming)]
                 manifest = replace(
                     self._next_manifest((), (none, none), none, naming, set()),
                     files=tuple(files),
