@@ -395,7 +395,7 @@ def stopped_at(path, tmp_path, monkeypatch, every):
 
 
 def test_a_stop_at_any_step_leaves_the_old_version_or_the_new_one_whole(path, tmp_path, monkeypatch):
-    versions, steps = stopped_at(path, tmp_path, monkeypatch, every=7)
+    versions, steps = stopped_at(path, tmp_path, monkeypatch, every=13)
     assert versions == {0, 1} and steps > 15
 
 
