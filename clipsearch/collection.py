@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.augment_files import AugmentEvidence
     from clipsearch.flows.captions import CaptionCounts
     from clipsearch.flows.cluster import ClusterReport
+    from clipsearch.flows.compact import CompactReport
     from clipsearch.flows.describe import Describer, Descriptions
     from clipsearch.flows.duplicates import DuplicateReport
     from clipsearch.flows.evaluate import EvaluationReport
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.progress import Progress
     from clipsearch.flows.tables import ColumnInfo, SqlResult
     from clipsearch.flows.tag import TagReport
+    from clipsearch.flows.verify import Verification
     from clipsearch.generate.service import GeneratorService
 
 PathLike = str | os.PathLike[str]
@@ -961,6 +963,45 @@ class Collection:
     def status(self) -> CollectionStatus:
         """Return what the collection holds, in the version that searches use."""
         return read_status(self._current().snapshot)
+
+    def verify(self, progress: "Callable[[Progress], None] | None" = None) -> "Verification":
+        """Read every file of the collection and say which are not what was written; nothing is changed.
+
+        Args:
+            progress: called now and then with the bytes read.
+        """
+        from clipsearch.flows.verify import verify
+
+        return verify(self.path, progress)
+
+    def compact(
+        self,
+        *,
+        dry_run: bool = False,
+        wait: bool = False,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "CompactReport":
+        """Merge small shards and drop deleted rows; ids and answers stay as they are.
+
+        Searches go on meanwhile, in this process and in others. The files of the version before stay until the next
+        call, or the next index run.
+
+        Args:
+            dry_run: only say what would be done.
+            wait: wait for another writer instead of raising LockedError.
+            progress: called now and then with the rows written.
+
+        Raises:
+            LockedError: another process is writing to the collection, or building its index.
+            CorruptShardError: a shard is not what was written.
+            StorageError: the disk is full or cannot be written; everything is as it was.
+        """
+        from clipsearch.flows.compact import compact
+
+        self._current()
+        report = compact(self._store, dry_run=dry_run, wait=wait, progress=progress)
+        self.refresh()
+        return report
 
     def evaluate(
         self, pairs: "Sequence[tuple[str, str]] | PathLike", ks: Sequence[int] = (1, 5, 10)

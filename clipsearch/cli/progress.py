@@ -31,6 +31,8 @@ STAGES = {
     "tags": "tagging",
     "answers": "answering",
     "texts": "reading",
+    "verify": "verifying",
+    "compact": "compacting",
 }
 
 

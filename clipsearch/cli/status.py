@@ -81,6 +81,7 @@ def _lines(status: "CollectionStatus") -> list[str]:
         *_index_facts(status),
         ("verdicts", status.calibration if status.calibrated else f"uncalibrated: {status.calibration}"),
         ("augment", status.augment),
+        *([("to do", status.compaction)] if status.compaction else []),
         ("version", f"{status.version} of {moment(status.updated)}"),
     ]
     for number, (root, there, images) in enumerate(status.roots):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from clipsearch.evaluation.paired import Change
 from clipsearch.flows.augment_trial import Level, RungResult, Trial
 from clipsearch.store.files import (
+    CURRENT,
     DIR_MODE,
     derived_pointer,
     is_temporary,
@@ -28,6 +29,7 @@ from clipsearch.store.files import (
     read_bytes,
     replace_file,
     sha256,
+    sha256_of_file,
     storage_errors,
 )
 from clipsearch.types import Ints
@@ -82,13 +84,13 @@ def pointer_of(path: str) -> bytes | None:
 
 def load_evidence(path: str) -> AugmentEvidence | None:
     """Return what was measured of the collection at ``path``; None where nothing was, or it cannot be read."""
-    head = _head(path)
+    head = _evidence(path)
     return None if head is None else head[0]
 
 
 def load_kept(path: str) -> Kept | None:
     """Return all of it; None where there is nothing, or it cannot be read."""
-    head = _head(path)
+    head = _evidence(path)
     if head is None:
         return None
     evidence, facts = head
@@ -133,8 +135,44 @@ def save(path: str, kept: Kept) -> None:
                     os.unlink(os.path.join(folder, name))
 
 
-def _head(path: str) -> tuple[AugmentEvidence, dict[str, Any]] | None:
+def file_problems(path: str) -> dict[str, str | None]:
+    """Return the files of the fit in force, by name in ``augment/``, and what is wrong with each, if anything."""
+    pointer = pointer_of(path)
+    if pointer is None:
+        return {}
+    head = _head(path, any_method=True)
+    match = _POINTER.fullmatch(pointer)
+    if match is None or head is None:
+        return {CURRENT: "it, or the record that it names, is not what was written"}
+    name = os.path.basename(head["arrays"])
+    try:
+        whole = sha256_of_file(os.path.join(path, FOLDER, name)) == head["sha256"]
+    except OSError:
+        whole = False
+    return {CURRENT: None, match[1].decode(): None, name: None if whole else "it is missing, or its digest differs"}
+
+
+def withdraw(path: str) -> None:
+    """Put a fit out of force; its files go with the next one."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(path, FOLDER, CURRENT))
+
+
+def _evidence(path: str) -> tuple[AugmentEvidence, dict[str, Any]] | None:
     """Return the evidence in force, its digest checked, and where its arrays are."""
+    facts = _head(path)
+    if facts is None:
+        return None
+    try:
+        where = {name: facts.pop(name) for name in ("arrays", "sha256")}
+        del facts["method"]
+        return AugmentEvidence(**{**facts, "trial": _trial(facts["trial"])}), where
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _head(path: str, *, any_method: bool = False) -> dict[str, Any] | None:
+    """Return the content of the JSON file in force, its digest checked."""
     pointer = pointer_of(path)
     match = None if pointer is None else _POINTER.fullmatch(pointer)
     if match is None:
@@ -143,13 +181,9 @@ def _head(path: str) -> tuple[AugmentEvidence, dict[str, Any]] | None:
         with open(os.path.join(path, FOLDER, match[1].decode()), "rb") as file:
             data = file.read()
         facts = json.loads(data) if sha256(data) == match[2].decode() else {}
-        if facts.get("method") != METHOD:
-            return None
-        where = {name: facts.pop(name) for name in ("arrays", "sha256")}
-        del facts["method"]
-        return AugmentEvidence(**{**facts, "trial": _trial(facts["trial"])}), where
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
+    return facts if facts.get("method") == METHOD or (any_method and facts) else None
 
 
 def _trial(document: Mapping[str, Any]) -> Trial:

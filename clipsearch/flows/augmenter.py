@@ -99,7 +99,7 @@ def staleness(kept: Kept, snapshot: Snapshot) -> str | None:
     """Say why what was measured does not hold for a version, or None where it does."""
     if kept.evidence.fingerprint != str(snapshot.manifest.encoder.get("fingerprint")):
         return "it was measured with other weights of the model"
-    if kept.evidence.version == snapshot.version:
+    if snapshot.manifest.has_rows_of(kept.evidence.version):
         return None
     for kind, what in (("images", "pictures"), ("texts", "captions")):
         live, known = live_ids(snapshot, kind), kept.rows[kind]

@@ -20,6 +20,7 @@ from clipsearch.errors import ClipsearchError
 from clipsearch.flows.saved_files import SavedFile, Segment, is_whole, saved_file, saved_segment
 from clipsearch.index.recipe import Recipe, from_mapping
 from clipsearch.store.files import replace_file, sha256, sync_dir
+from clipsearch.store.stamps import Stamps
 
 STATE = "building.json"
 FORMAT = 1
@@ -91,9 +92,10 @@ def read_state(folder: str) -> BuildState | None:
         state = _from_json(json.loads(data))
     except (OSError, ValueError, TypeError, KeyError, ClipsearchError):
         return None
-    if not is_whole(folder, state.trained):
+    stamps, own = Stamps(os.path.dirname(folder)), os.path.basename(folder)
+    if not is_whole(stamps, own, state.trained):
         return None
-    whole = {file.name for file in state.files if is_whole(folder, file)}
+    whole = {file.name for file in state.files if is_whole(stamps, own, file)}
     segment = state.segment
     if segment is not None and not {segment.ids.name, segment.rows.name} <= whole:
         segment = None

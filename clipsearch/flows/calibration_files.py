@@ -12,23 +12,27 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.flows.saved_files import SavedFile, is_whole, saved_file, stamped
 from clipsearch.match.calibration import Queries
 from clipsearch.match.verdict import KindNull
 from clipsearch.store.files import (
+    CURRENT,
     DIR_MODE,
     derived_pointer,
     is_temporary,
     put_in_force,
     replace_file,
     sha256,
+    sha256_of_file,
     storage_errors,
 )
+from clipsearch.store.stamps import Stamps
 from clipsearch.types import Floats, Ints
 
 FOLDER = "calibration"
@@ -80,13 +84,15 @@ class TextCache:
     known: dict[str, NDArray[Any]] = field(default_factory=dict)  # (D,) float16
 
 
-def load_calibration(path: str) -> Calibration | None:
+def load_calibration(path: str, stamps: Stamps | None = None) -> Calibration | None:
     """Return the calibration of the collection at ``path``; None where there is none that can be read."""
     try:
         head = _head(path)
         if head is None:
             return None
         name, facts = head
+        if not _are_whole(path, facts, stamps):
+            return None
         samples = _array(path, facts["samples"])
         targets = {kind: _target(path, entry, samples) for kind, entry in facts["targets"].items()}
         return Calibration(facts["version"], facts["fingerprint"], facts["bank"], targets, facts["corrected"], name)
@@ -104,6 +110,8 @@ def load_texts(path: str, fingerprint: str) -> TextCache:
     try:
         head = _head(path)
         if head is None or head[1]["fingerprint"] != fingerprint:
+            return TextCache()
+        if not _are_whole(path, head[1], None):
             return TextCache()
         with open(os.path.join(path, FOLDER, head[1]["texts"]), encoding="utf-8") as file:
             texts = json.load(file)
@@ -149,12 +157,50 @@ def save_calibration(path: str, calibration: Calibration, cache: TextCache, crea
         facts["text_embeddings"] = _write(folder, f"{stem}.texts.npy", embeddings)
         facts["texts"] = f"{stem}.texts.json"
         replace_file(os.path.join(folder, facts["texts"]), json.dumps(texts).encode())
+        facts["files"] = [asdict(_noted(folder, name)) for name in os.listdir(folder) if name.startswith(f"{stem}")]
         data = (json.dumps(facts, indent=1) + "\n").encode()
         put_in_force(folder, f"{stem}.json", data)
         _clean(folder, calibration.version, keep={stem, before})
 
 
-def _head(path: str) -> tuple[str, dict[str, Any]] | None:
+def saved_files(path: str) -> tuple[str, list[SavedFile]] | None:
+    """Return the name of the file in force and the arrays beside it; None where there is no calibration.
+
+    Raises:
+        ValueError: the pointer or the file in force is damaged.
+    """
+    if pointer_of(path) is None:
+        return None
+    try:
+        head = _head(path, any_method=True)
+        if head is None:
+            raise ValueError("the pointer or the file that it names is not what was written")
+        return head[0], _files(head[1])
+    except (OSError, KeyError, TypeError) as problem:
+        raise ValueError(str(problem)) from problem
+
+
+def withdraw_calibration(path: str) -> None:
+    """Put the calibration out of force; the next run makes another."""
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(path, FOLDER, CURRENT))
+
+
+def _files(facts: Mapping[str, Any]) -> list[SavedFile]:
+    return [saved_file(file) for file in facts.get("files", ())]
+
+
+def _are_whole(path: str, facts: Mapping[str, Any], stamps: Stamps | None) -> bool:
+    stamps = Stamps(path) if stamps is None else stamps
+    return all(is_whole(stamps, FOLDER, file) for file in _files(facts))
+
+
+def _noted(folder: str, name: str) -> SavedFile:
+    where = os.path.join(folder, name)
+    return stamped(folder, name, os.path.getsize(where), sha256_of_file(where))
+
+
+def _head(path: str, *, any_method: bool = False) -> tuple[str, dict[str, Any]] | None:
     """Return the name and content of the JSON file in force, its digest checked."""
     pointer = pointer_of(path)
     match = None if pointer is None else _POINTER.fullmatch(pointer)
@@ -164,7 +210,7 @@ def _head(path: str) -> tuple[str, dict[str, Any]] | None:
     with open(os.path.join(path, FOLDER, name), "rb") as file:
         data = file.read()
     facts = json.loads(data) if sha256(data) == match[2].decode() else {}
-    return (name, facts) if facts.get("method") == METHOD else None
+    return (name, facts) if facts.get("method") == METHOD or (any_method and facts) else None
 
 
 def _named(path: str) -> str:

@@ -188,7 +188,7 @@ def load_base(snapshot: Snapshot, record: IndexRecord) -> IvfIndex:
         raise CorruptShardError(f"The index of {snapshot.path} was made for another model.\n{REBUILD}")
     folder = os.path.join(snapshot.path, FOLDER)
     for file in record.files:
-        _check(folder, file)
+        _check(snapshot, file)
     base: IvfIndex = INDEX_TYPES.load(record.recipe.type)(record.dim, record.recipe)
     base.load(os.path.join(folder, record.lists.name))
     for segment in record.segments:
@@ -237,9 +237,9 @@ def files_in_force(path: str) -> set[str]:
     return {name, f"{name.removesuffix('.json')}.recipe.toml", *(file.name for file in record.files)}
 
 
-def _check(folder: str, file: SavedFile) -> None:
-    if not is_whole(folder, file):
-        where = os.path.join(folder, file.name)
+def _check(snapshot: Snapshot, file: SavedFile) -> None:
+    if not is_whole(snapshot.stamps, FOLDER, file):
+        where = os.path.join(snapshot.path, FOLDER, file.name)
         raise CorruptShardError(f"The index file {where} is missing or damaged.\n{REBUILD}")
 
 

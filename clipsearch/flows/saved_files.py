@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clipsearch.store.files import sha256_of_file, stamp_of, stream_file
+from clipsearch.store.files import stamp_of, stream_file
+from clipsearch.store.stamps import Stamps
 
 if TYPE_CHECKING:
     from clipsearch.index.ondisk import Write
@@ -42,15 +43,9 @@ def stream_to(folder: str, name: str, writing: "Callable[[Write], object]") -> S
     return stamped(folder, name, file.bytes, file.sha256)
 
 
-def is_whole(folder: str, file: SavedFile) -> bool:
-    """Tell whether a file is there and as it was written."""
-    where = os.path.join(folder, file.name)
-    try:
-        return os.stat(where).st_size == file.bytes and (
-            stamp_of(where) == tuple(file.stamp) or sha256_of_file(where) == file.sha256
-        )
-    except OSError:
-        return False
+def is_whole(stamps: Stamps, folder: str, file: SavedFile) -> bool:
+    """Tell whether a file is there and as it was written; ``folder`` is one in the collection, such as "index"."""
+    return stamps.is_whole(f"{folder}/{file.name}", file.bytes, file.sha256, file.stamp)
 
 
 def saved_file(document: Any) -> SavedFile:  # Any: JSON

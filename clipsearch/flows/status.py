@@ -45,7 +45,7 @@ class CollectionStatus:
 
     Attributes:
         version: number of the manifest version.
-        deleted: rows that are gone but still lie in a shard.
+        deleted: rows that are gone but still lie in a shard, or in the index.
         bytes_on_disk: size of all its files that are in force.
         shards: Parquet files of embeddings.
         roots: (folder, whether it is there now, live images below it); "" stands for imported rows with given paths.
@@ -55,6 +55,7 @@ class CollectionStatus:
         calibrated: whether searches for pictures get a verdict; ``calibration``: for which kinds of query, made from
             what, or why not.
         augment: which rungs searches for texts use and what they change, or why none.
+        compaction: why compacting it pays, or None.
     """
 
     name: str
@@ -75,10 +76,13 @@ class CollectionStatus:
     calibrated: bool = False
     calibration: str = ""
     augment: str = ""
+    compaction: str | None = None
 
 
 def read_status(snapshot: Snapshot) -> CollectionStatus:
     """Return what a version of a collection holds."""
+    from clipsearch.flows.compact import advice
+
     manifest = snapshot.manifest
     index = _index(snapshot)
     calibrated, calibration = _calibration(snapshot)
@@ -101,6 +105,7 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
         calibrated=calibrated,
         calibration=calibration,
         augment=describe(snapshot),
+        compaction=advice(snapshot),
     )
 
 
@@ -138,7 +143,7 @@ def _index(snapshot: Snapshot) -> IndexStatus | None:
 
 def _calibration(snapshot: Snapshot) -> tuple[bool, str]:
     """Return whether verdicts on pictures can be given, and for which kinds of query or why not."""
-    known = load_calibration(snapshot.path)
+    known = load_calibration(snapshot.path, snapshot.stamps)
     why = staleness(known, snapshot, "images")
     if why or known is None:
         return False, why or ""

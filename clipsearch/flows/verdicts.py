@@ -115,7 +115,7 @@ def staleness(calibration: Calibration | None, snapshot: Snapshot, kind: str) ->
         return "the collection is not calibrated; the next run of 'clipsearch index' does so"
     if calibration.fingerprint != snapshot.manifest.encoder.get("fingerprint"):
         return "the calibration was made with other weights; the next run of 'clipsearch index' renews it"
-    if calibration.version == snapshot.version:
+    if snapshot.manifest.has_rows_of(calibration.version):
         return None
     return _changes(calibration.targets[kind].ids, snapshot, kind)
 

@@ -102,7 +102,7 @@ class View:
                 return judge
             judges = None
         pointer = pointer_of(self.snapshot.path) if judges is None else judges[0]
-        calibration = load_calibration(self.snapshot.path)
+        calibration = load_calibration(self.snapshot.path, self.snapshot.stamps)
         made = make_judge(calibration, self.snapshot, kind)
         self._judges = (pointer, {**(judges[1] if judges else {}), kind: made})
         return made

@@ -28,12 +28,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def stamp_of(path: str) -> tuple[int, ...]:
-    """Return what changes whenever a file is changed, moved here or put in another's place."""
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
-
-
 def sha256_of_file(path: str) -> str:
     """Return the SHA-256 of a file, in hex, reading 1 MiB at a time."""
     digest = hashlib.sha256()
@@ -41,6 +35,16 @@ def sha256_of_file(path: str) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def stamp_from(stat: os.stat_result) -> tuple[int, ...]:
+    """Return what changes whenever a file is changed, moved here or put in another's place."""
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def stamp_of(path: str) -> tuple[int, ...]:
+    """Return the stamp of a file."""
+    return stamp_from(os.stat(path))
 
 
 def read_bytes(path: str) -> bytes:

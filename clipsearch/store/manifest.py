@@ -1,9 +1,9 @@
 """Manifest versions: which files make up the collection now.
 
 A manifest is one immutable JSON file a version, ``manifests/v000012.json``. The small file ``CURRENT`` names the one
-in force and holds its SHA-256:
+in force and holds its SHA-256, and the beginning of that of its own line, which older collections lack:
 
-    v000012.json sha256:9f86d081884c7d65...
+    v000012.json sha256:9f86d081884c7d65... 2c26b46b68ffc68f
 
 A commit becomes real the moment ``CURRENT`` is replaced. Everything that carries a higher version number than
 ``CURRENT`` is work of a writer that died, and the next writer removes it.
@@ -22,7 +22,7 @@ from clipsearch.store.files import CURRENT, link_file, pointer_to, read_bytes, r
 from clipsearch.store.schema import RESTORE, upgrade
 
 MANIFESTS = "manifests"
-_CURRENT = re.compile(rb"v(\d{6,})\.json sha256:([0-9a-f]{64})\n")
+_CURRENT = re.compile(rb"(v(\d{6,})\.json sha256:([0-9a-f]{64}))(?: ([0-9a-f]{16}))?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class FileEntry:
         sha256: digest of its content, in hex.
         kind: "images", "texts", "deleted", "skipped", "imports", "sidecar", "added" or "made".
         of: the file that a sidecar was derived from; the column that a file adds ("added"), or tells of ("made").
+        stamp: the file system's, when it was written (see ``stamps.py``); empty in collections made before there were
+            stamps.
     """
 
     name: str
@@ -64,6 +66,7 @@ class FileEntry:
     sha256: str
     kind: str
     of: str | None = None
+    stamp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,10 @@ class Manifest:
         created: when the collection was made, ISO 8601 in UTC.
         committed: when this version was made.
         previous: the version before, or None.
+        previous_sha256: digest of its file, so that the whole chain can be checked; None where it is not known.
+        rows_version: the version that last added or deleted rows; what was derived from it or later still holds. None
+            where that is not known.
+        compacted: the version that last moved rows to other files; from then on only two versions are kept.
     """
 
     version: int
@@ -95,6 +102,15 @@ class Manifest:
     created: str
     committed: str
     previous: int | None
+    previous_sha256: str | None = None
+    rows_version: int | None = None
+    compacted: int | None = None
+
+    def has_rows_of(self, version: int) -> bool:
+        """Tell whether it is known to hold the same live rows as an earlier version."""
+        return version == self.version or (
+            self.rows_version is not None and self.rows_version <= version < self.version
+        )
 
     def files_of(self, kind: str) -> list[FileEntry]:
         """Return the files of one kind, oldest first."""
@@ -134,7 +150,7 @@ def from_bytes(data: bytes, where: str) -> Manifest:
     try:
         document = upgrade(json.loads(data), where)
         document["roots"] = tuple(_root_from_json(root) for root in document["roots"])
-        document["files"] = tuple(FileEntry(**entry) for entry in document["files"])
+        document["files"] = tuple(_entry_from_json(entry) for entry in document["files"])
         return Manifest(**document)
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise CorruptShardError(f"The manifest {where} cannot be understood: {problem!r}.\n{RESTORE}") from problem
@@ -148,6 +164,24 @@ def read_pointer(path: str) -> bytes | None:
         return None
 
 
+def pointed_at(content: bytes | None) -> tuple[int, str] | None:
+    """Return the version and the digest that the content of CURRENT names; None where it names none."""
+    match = _CURRENT.fullmatch(content or b"")
+    if match is None or (match[4] is not None and match[4].decode() != _short(match[1])):
+        return None
+    return int(match[2]), match[3].decode()
+
+
+def pointer(version: int, data: bytes) -> bytes:
+    """Return what CURRENT says of a manifest, given its bytes."""
+    line = pointer_to(file_name(version), data).rstrip(b"\n")
+    return line + b" " + _short(line).encode() + b"\n"
+
+
+def _short(line: bytes) -> str:
+    return sha256(line)[:16]
+
+
 def read_current(path: str) -> tuple[bytes, Manifest]:
     """Return the content of CURRENT and the manifest that it names.
 
@@ -155,18 +189,18 @@ def read_current(path: str) -> tuple[bytes, Manifest]:
         CollectionNotFoundError: there is no collection.
         CorruptShardError: CURRENT or the manifest is damaged.
     """
-    pointer = read_pointer(path)
-    if pointer is None:
+    content = read_pointer(path)
+    if content is None:
         if has_versions(path):
             raise CorruptShardError(f"The collection {path} has lost its file {CURRENT}.\n{RESTORE}")
         raise CollectionNotFoundError(
             f"There is no collection at {path}.\n"
             "Make one with 'clipsearch index FOLDER', or name the folder that holds it."
         )
-    match = _CURRENT.fullmatch(pointer)
-    if match is None:
+    named = pointed_at(content)
+    if named is None:
         raise CorruptShardError(f"{os.path.join(path, CURRENT)} does not name a manifest.\n{RESTORE}")
-    return pointer, _read_checked(path, int(match[1]), match[2].decode())
+    return content, _read_checked(path, *named)
 
 
 def _read_checked(path: str, version: int, digest: str) -> Manifest:
@@ -205,7 +239,7 @@ def publish(path: str, manifest: Manifest) -> None:
     folder = os.path.join(path, MANIFESTS)
     link_file(os.path.join(folder, file_name(manifest.version)), data)
     sync_dir(folder)
-    replace_file(os.path.join(path, CURRENT), pointer_to(file_name(manifest.version), data))
+    replace_file(os.path.join(path, CURRENT), pointer(manifest.version, data))
     sync_dir(path)
 
 
@@ -221,4 +255,8 @@ def _root_from_json(root: dict[str, Any]) -> Root:
 
 def _entry_to_json(entry: FileEntry) -> dict[str, Any]:
     values = {field.name: getattr(entry, field.name) for field in fields(entry)}
-    return values if entry.of is not None else {name: value for name, value in values.items() if name != "of"}
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def _entry_from_json(document: dict[str, Any]) -> FileEntry:
+    return FileEntry(**{**document, "stamp": tuple(document.get("stamp", ()))})

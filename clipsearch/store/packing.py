@@ -71,7 +71,7 @@ def update_packs(snapshot: Snapshot) -> int:
 
 def _update(snapshot: Snapshot, folder: str) -> int:
     there = read_packs(snapshot.path)
-    sound = [pack for pack in there if pack.is_whole(snapshot.path)]
+    sound = [pack for pack in there if pack.is_whole(snapshot.stamps)]
     plans = [
         plan_packs(kind, snapshot.manifest.files_of(kind), [pack for pack in sound if pack.kind == kind])
         for kind in KINDS

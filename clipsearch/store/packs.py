@@ -30,8 +30,8 @@ from clipsearch.store.files import (
     read_bytes,
     sha256,
     sha256_of_file,
-    stamp_of,
 )
+from clipsearch.store.stamps import Stamps
 
 FOLDER = "columns"
 ADDED = "added"  # a folder in it: columns that were added later; they are in the manifest
@@ -79,15 +79,9 @@ class Pack:
         """Return the path of the file in the collection at ``path``."""
         return os.path.join(path, FOLDER, self.name)
 
-    def is_whole(self, path: str, *, closely: bool = False) -> bool:
-        """Tell whether the file is what was written; ``closely`` whatever its stamp says."""
-        where = self.where(path)
-        try:
-            if os.stat(where).st_size != self.bytes:
-                return False
-            return (not closely and stamp_of(where) == self.stamp) or sha256_of_file(where) == self.sha256
-        except OSError:
-            return False
+    def is_whole(self, stamps: Stamps) -> bool:
+        """Tell whether the file is what was written, as far as stamps tell."""
+        return stamps.is_whole(f"{FOLDER}/{self.name}", self.bytes, self.sha256, self.stamp)
 
 
 def read_packs(path: str) -> tuple[Pack, ...]:
@@ -103,6 +97,16 @@ def read_packs(path: str) -> tuple[Pack, ...]:
         return tuple(_pack(pack) for pack in document["packs"])
     except (OSError, ValueError, TypeError, KeyError):
         return ()
+
+
+def pointed_record(path: str) -> str | None:
+    """Return the name of the record in force where it is whole, else None."""
+    match = _POINTER.fullmatch(derived_pointer(os.path.join(path, FOLDER)) or b"")
+    try:
+        whole = match is not None and sha256_of_file(os.path.join(path, FOLDER, match[1].decode())) == match[2].decode()
+    except (OSError, ValueError):
+        return None
+    return match[1].decode() if match is not None and whole else None
 
 
 def publish_packs(path: str, stem: str, packs: Sequence[Pack]) -> None:

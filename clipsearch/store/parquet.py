@@ -141,6 +141,56 @@ def decode_ids(data: bytes) -> Ints:
     return _read(data).column("id").to_numpy().astype(np.int64)
 
 
+def merge(datas: Sequence[bytes], gone: Ints) -> tuple[bytes, Ints, Halves, Ints]:
+    """Join shards of one kind; columns are carried over as they are, and are NULL where a shard has not got them.
+
+    Args:
+        datas: the shards.
+        gone: ids (m,) of rows to leave out, ascending.
+
+    Returns:
+        The new shard's bytes, its ids (N,), ascending, its embeddings (N, D) float16, and where each of its rows was
+        among those of all shards (N,).
+
+    Raises:
+        ValueError: one is no such shard.
+    """
+    tables = [_read(data) for data in datas]
+    table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(tables[-1].schema.metadata)
+    ids = table.column("id").to_numpy().astype(np.int64)
+    order = np.flatnonzero(~np.isin(ids, gone))
+    order = order[np.argsort(ids[order], kind="stable")]
+    if len(order) < len(ids) or (np.diff(order) != 1).any():
+        table = table.take(pa.array(order))
+    column = table.column("embedding").combine_chunks()
+    embeddings = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
+    plain = pq.ParquetFile(io.BytesIO(datas[-1])).metadata.row_group(0)
+    last = plain.column(plain.num_columns - 1)  # the embedding
+    compressed = set(table.column_names) - {"embedding"} if last.compression == "UNCOMPRESSED" else None
+    return _write(table, compressed), ids[order], embeddings, order
+
+
+def inspect(data: bytes) -> tuple[Ints, Halves]:
+    """Return the ids (N,) and embeddings (N, D) float16 of a shard, checksums of their pages verified.
+
+    Raises:
+        ValueError: it is no such shard.
+    """
+    table = _read(data, ["id", "embedding"])
+    embedding = table.column("embedding").combine_chunks()
+    ids = table.column("id").to_numpy().astype(np.int64)
+    return ids, embedding.flatten().to_numpy(zero_copy_only=False).reshape(len(table), embedding.type.list_size)
+
+
+def page_problem(data: bytes) -> str | None:
+    """Return what the checksums of a file's pages say against it; None where they find nothing."""
+    try:
+        _read(data)
+    except Exception as problem:  # a damaged footer may say anything, and Arrow believe it
+        return str(problem).split("\n", 1)[0] or type(problem).__name__
+    return None
+
+
 def _write(table: pa.Table, compressed: Set[str] | None = None) -> bytes:
     buffer = io.BytesIO()
     # Dictionaries pay for short repeated texts only; for embeddings they cost time and save nothing.
@@ -151,9 +201,11 @@ def _write(table: pa.Table, compressed: Set[str] | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def _read(data: bytes) -> pa.Table:
+def _read(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        return pq.read_table(
+            io.BytesIO(data), columns=None if columns is None else list(columns), page_checksum_verification=True
+        )
     except (pa.ArrowException, OSError) as problem:  # pyarrow reports a bad page as OSError
         raise ValueError(str(problem)) from problem
 

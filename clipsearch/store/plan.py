@@ -66,7 +66,7 @@ def shard(
     embeddings = stack([row.embedding for row in ordered], dim)
     values = [_values(kind, row) for row in ordered]
     data = parquet.encode(kind, values, embeddings, {"encoder": encoder}, naming.now)
-    return _shard_files(kind, naming, len(ordered), data, sidecar.encode(kind, values, embeddings))
+    return shard_files(kind, naming, len(ordered), data, sidecar.encode(kind, values, embeddings))
 
 
 def columnar_shard(kind: str, columns: Columns | None, dim: int, naming: Naming, encoder: str) -> list[NewFile]:
@@ -81,15 +81,16 @@ def columnar_shard(kind: str, columns: Columns | None, dim: int, naming: Naming,
 
     columns.check(kind, dim)
     data = parquet.encode_columns(kind, columns, {"encoder": encoder}, naming.now)
-    return _shard_files(kind, naming, len(columns.ids), data, sidecar.encode_columns(kind, columns))
+    return shard_files(kind, naming, len(columns.ids), data, sidecar.encode_columns(kind, columns))
 
 
-def _shard_files(kind: str, naming: Naming, n: int, data: bytes, sidecars: Mapping[str, bytes]) -> list[NewFile]:
+def shard_files(kind: str, naming: Naming, n: int, data: bytes, sidecars: Mapping[str, bytes]) -> list[NewFile]:
+    """Return a shard of n rows, given as its bytes, and its sidecars, given by suffix."""
     stem = naming.stem(kind)
     name = f"{FOLDERS[kind]}/{stem}.parquet"
     return [
-        _new(name, n, data, kind),
-        *(_new(f"sidecars/{stem}{suffix}", n, part, "sidecar", name) for suffix, part in sidecars.items()),
+        new_file(name, n, data, kind),
+        *(new_file(f"sidecars/{stem}{suffix}", n, part, "sidecar", name) for suffix, part in sidecars.items()),
     ]
 
 
@@ -102,8 +103,8 @@ def deleted(ids: Ints, naming: Naming) -> list[NewFile]:
     stem = naming.stem("deleted")
     name = f"{FOLDERS['deleted']}/{stem}.parquet"
     return [
-        _new(name, len(ids), parquet.encode_ids(ids), "deleted"),
-        _new(f"sidecars/{stem}.ids.npy", len(ids), sidecar.npy_bytes(ids), "sidecar", name),
+        new_file(name, len(ids), parquet.encode_ids(ids), "deleted"),
+        new_file(f"sidecars/{stem}.ids.npy", len(ids), sidecar.npy_bytes(ids), "sidecar", name),
     ]
 
 
@@ -112,7 +113,7 @@ def skipped(skips: Sequence[Skip], naming: Naming) -> list[NewFile]:
     if not skips:
         return []
     name = f"{FOLDERS['skipped']}/{naming.stem('skipped')}.jsonl"
-    return [_new(name, len(skips), skips_as_lines(skips), "skipped")]
+    return [new_file(name, len(skips), skips_as_lines(skips), "skipped")]
 
 
 def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:
@@ -120,7 +121,7 @@ def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:
     if known is None:
         return []
     name = f"{FOLDERS['imports']}/{naming.stem('imports')}.json"
-    return [_new(name, len(known), dumps(list(known)) + b"\n", "imports")]
+    return [new_file(name, len(known), dumps(list(known)) + b"\n", "imports")]
 
 
 def added(name: str, ids: Ints, values: Sequence[Any], type_: str, made: bytes | None, naming: Naming) -> list[NewFile]:
@@ -137,8 +138,8 @@ def added(name: str, ids: Ints, values: Sequence[Any], type_: str, made: bytes |
     from clipsearch.store import parquet
 
     stem = f"{FOLDERS['added']}/{naming.stem('added')}"
-    files = [_new(f"{stem}.parquet", len(ids), parquet.encode_added(name, ids, values, type_), "added", name)]
-    return files if made is None else [*files, _new(f"{stem}.made", 1, made, "made", name)]
+    files = [new_file(f"{stem}.parquet", len(ids), parquet.encode_added(name, ids, values, type_), "added", name)]
+    return files if made is None else [*files, new_file(f"{stem}.made", 1, made, "made", name)]
 
 
 def stack(embeddings: Sequence[Any], dim: int) -> Halves:
@@ -158,7 +159,8 @@ def stack(embeddings: Sequence[Any], dim: int) -> Halves:
     return halves
 
 
-def _new(name: str, rows: int, data: bytes, kind: str, of: str | None = None) -> NewFile:
+def new_file(name: str, rows: int, data: bytes, kind: str, of: str | None = None) -> NewFile:
+    """Return a file with what the manifest will say of it."""
     return NewFile(FileEntry(name, rows, len(data), sha256(data), kind, of), data)
 
 

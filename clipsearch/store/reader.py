@@ -22,6 +22,7 @@ from clipsearch.store.rows import KnownFile, KnownText
 from clipsearch.store.schema import KINDS, RESTORE, VISIBLE
 from clipsearch.store.sidecar import ShardData
 from clipsearch.store.skips import from_lines as skips_from_lines
+from clipsearch.store.stamps import Stamps
 from clipsearch.store.tables import Tables
 from clipsearch.types import EmbeddingBlock, Halves, Ints, Skip
 
@@ -37,6 +38,10 @@ def _has_size(path: str, entry: FileEntry) -> bool:
         return False
 
 
+def _is_intact(stamps: Stamps, entry: FileEntry) -> bool:
+    return stamps.is_whole(entry.name, entry.bytes, entry.sha256, entry.stamp)
+
+
 def _check_size(path: str, entry: FileEntry) -> None:
     if not _has_size(path, entry):
         raise CorruptShardError(
@@ -45,8 +50,12 @@ def _check_size(path: str, entry: FileEntry) -> None:
         )
 
 
-def _read_checked(path: str, entry: FileEntry) -> bytes:
-    """Return a file's content after a look at its digest."""
+def read_checked(path: str, entry: FileEntry) -> bytes:
+    """Return a file's content after a look at its digest.
+
+    Raises:
+        CorruptShardError: it is not what was written, or cannot be read.
+    """
     where = os.path.join(path, entry.name)
     try:
         data = read_bytes(where)
@@ -60,10 +69,11 @@ def _read_checked(path: str, entry: FileEntry) -> bytes:
 class _Shard:
     """A shard of images or texts, opened on demand: by its sidecars, or by its Parquet where one is missing."""
 
-    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry]) -> None:
+    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry], stamps: Stamps) -> None:
         _check_size(path, entry)
         self._path, self._entry = path, entry
-        self._by_sidecars = len(sidecars) > 0 and all(_has_size(path, sidecar) for sidecar in sidecars)
+        self._sidecars, self._stamps = sidecars, stamps
+        self._checked = False
         self._data: ShardData | None = None
         self._metadata: Any = None  # Any: an Arrow table; pyarrow is imported when one is asked for
 
@@ -107,13 +117,17 @@ class _Shard:
         return self._read(metadata.read_embeddings)
 
     def _read(self, read: Callable[..., Any], *arguments: Any) -> Any:  # Any: as above
+        if not self._checked and not _is_intact(self._stamps, self._entry):
+            where = os.path.join(self._path, self._entry.name)
+            raise CorruptShardError(f"{where} is not what was written: its digest differs.\n{RESTORE}")
+        self._checked = True
         try:
             return read(os.path.join(self._path, self._entry.name), *arguments)
         except (ValueError, KeyError) as problem:
             raise CorruptShardError(f"{self._entry.name} cannot be read: {problem}.\n{RESTORE}") from problem
 
     def _open(self) -> ShardData:
-        if self._by_sidecars:
+        if self._sidecars and all(_is_intact(self._stamps, sidecar) for sidecar in self._sidecars):
             stem = os.path.splitext(os.path.basename(self._entry.name))[0]
             try:
                 data = ShardData.map_files(self._entry.kind, os.path.join(self._path, "sidecars", stem))
@@ -126,7 +140,7 @@ class _Shard:
     def _open_parquet(self) -> ShardData:
         from clipsearch.store import parquet
 
-        raw = _read_checked(self._path, self._entry)
+        raw = read_checked(self._path, self._entry)
         try:
             rows, embeddings = parquet.decode(self._entry.kind, raw)
         except (ValueError, KeyError) as problem:
@@ -137,13 +151,15 @@ class _Shard:
 class _Deleted:
     """A file of deleted ids, opened on demand."""
 
-    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry]) -> None:
+    def __init__(self, path: str, entry: FileEntry, sidecars: Sequence[FileEntry], stamps: Stamps) -> None:
         _check_size(path, entry)
-        self._path, self._entry, self._sidecars = path, entry, sidecars
+        self._path, self._entry, self._sidecars, self._stamps = path, entry, sidecars, stamps
 
     def ids(self) -> Ints:
         """Return the ids (n,)."""
         for sidecar in self._sidecars:
+            if not _is_intact(self._stamps, sidecar):
+                continue
             try:
                 ids = np.load(os.path.join(self._path, sidecar.name), allow_pickle=False)
             except (OSError, ValueError):
@@ -153,7 +169,7 @@ class _Deleted:
         from clipsearch.store import parquet
 
         try:
-            return parquet.decode_ids(_read_checked(self._path, self._entry))
+            return parquet.decode_ids(read_checked(self._path, self._entry))
         except (ValueError, KeyError) as problem:
             raise CorruptShardError(f"{self._entry.name} cannot be read: {problem}.\n{RESTORE}") from problem
 
@@ -164,8 +180,10 @@ Opened = MutableMapping[str, Any]  # file name → _Shard, _Deleted, or a pack's
 class Snapshot:
     """One version of a collection, immutable and safe to share between threads."""
 
-    def __init__(self, path: str, manifest: Manifest, opened: Opened | None = None) -> None:
-        """Look at the size of every file that ``opened`` does not hold yet.
+    def __init__(
+        self, path: str, manifest: Manifest, opened: Opened | None = None, stamps: Stamps | None = None
+    ) -> None:
+        """Look at the size of every file that ``opened`` does not hold yet; ``stamps`` knows which were whole.
 
         Raises:
             CorruptShardError: a file is missing or has another size. A sidecar may: it is derived.
@@ -174,12 +192,14 @@ class Snapshot:
         self.manifest = manifest
         self.version = manifest.version
         self._shards: dict[str, list[_Shard]] = {kind: [] for kind in KINDS}
+        self._by_name: dict[str, _Shard] = {}
         self._deleted_files: list[_Deleted] = []
         self._deleted: Ints | None = None
         self._spans: dict[str, tuple[Ints, Ints]] = {}
         self._opened = {} if opened is None else opened
+        self.stamps = Stamps(path) if stamps is None else stamps
         self._open_files(self._opened)
-        self._tables = Tables(path, manifest, self._opened, self.shard_table, self._added_to)
+        self._tables = Tables(path, manifest, self._opened, self.shard_table, self.stamps, self._added_to)
 
     def _open_files(self, opened: Opened) -> None:
         sidecars: dict[str | None, list[FileEntry]] = {}
@@ -191,11 +211,16 @@ class Snapshot:
                 _check_size(self.path, entry)
             elif entry.kind != "sidecar" and entry.name not in opened:
                 make = _Deleted if entry.kind == "deleted" else _Shard
-                opened[entry.name] = make(self.path, entry, sidecars.get(entry.name, ()))
+                opened[entry.name] = make(self.path, entry, sidecars.get(entry.name, ()), self.stamps)
             if entry.kind in self._shards:
+                self._by_name[entry.name] = opened[entry.name]
                 self._shards[entry.kind].append(opened[entry.name])
             elif entry.kind == "deleted":
                 self._deleted_files.append(opened[entry.name])
+        # what was replaced: older snapshots that are in use hold on to it themselves
+        names = {entry.name for entry in self.manifest.files}
+        for name in [name for name, one in opened.items() if isinstance(one, _Shard | _Deleted) and name not in names]:
+            opened.pop(name, None)
 
     def count(self, kind: str) -> int:
         """Return how many live rows there are of a kind, "images" or "texts" (or "deleted" ones)."""
@@ -241,6 +266,11 @@ class Snapshot:
             result[n] = data.embeddings[position]
         return result
 
+    def shard_ids(self, kind: str = "images") -> Iterator[tuple[FileEntry, Ints]]:
+        """Yield each shard of a kind with the ids (n,) of its rows, dead ones too."""
+        for entry, shard in zip(self.manifest.files_of(kind), self._shards[kind], strict=True):
+            yield entry, shard.data.ids
+
     def contains(self, kind: str, ids: Sequence[int] | Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Tell for each id (n,) whether a row of this kind, live or dead, has it: (n,) bool."""
         wanted = np.asarray(ids, dtype=np.int64)
@@ -264,7 +294,7 @@ class Snapshot:
             CorruptShardError: the file is damaged.
         """
         entry = next((entry for entry in self.manifest.files_of("made") if entry.of == column), None)
-        return None if entry is None else _read_checked(self.path, entry)
+        return None if entry is None else read_checked(self.path, entry)
 
     def _added_to(self, kind: str) -> dict[str, Any]:  # Any: ids and an Arrow array
         if kind != "images" or not self.manifest.files_of("added"):
@@ -312,7 +342,7 @@ class Snapshot:
         Raises:
             CorruptShardError: it cannot be read.
         """
-        return self._opened[name].metadata()
+        return self._by_name[name].metadata()
 
     def table_with_embeddings(self, kind: str = "images") -> Any:  # Any: as above
         """Return ``metadata_table`` with the column ``embedding`` (float32 lists), read anew at each call."""
@@ -380,7 +410,7 @@ class Snapshot:
     def imports(self) -> list[Any]:  # Any: JSON values
         """Return what ``Writer.commit_columns`` was last told of imports; empty where there were none."""
         entries = self.manifest.files_of("imports")
-        return json.loads(_read_checked(self.path, entries[-1])) if entries else []
+        return json.loads(read_checked(self.path, entries[-1])) if entries else []
 
     def root_path(self, root_id: int) -> bytes:
         """Return where a root is now: where it lies as seen from the collection if it is there, else where it was.
@@ -399,7 +429,7 @@ class Snapshot:
 
     def _skips(self, entry: FileEntry) -> list[Skip]:
         try:
-            return skips_from_lines(_read_checked(self.path, entry))
+            return skips_from_lines(read_checked(self.path, entry))
         except (ValueError, KeyError, TypeError) as problem:
             raise CorruptShardError(f"{entry.name} cannot be read: {problem!r}.\n{RESTORE}") from problem
 
@@ -463,13 +493,13 @@ def verify_files(collection: Snapshot | str) -> list[str]:
     """
     path = collection if isinstance(collection, str) else collection.path
     manifest = read_current(path)[1] if isinstance(collection, str) else collection.manifest
-    damaged = [entry.name for entry in manifest.files if not _is_whole(path, entry)]
-    packs = [pack for pack in read_packs(path) if not pack.is_whole(path, closely=True)]
+    damaged = [entry.name for entry in manifest.files if _digest(os.path.join(path, entry.name)) != entry.sha256]
+    packs = [pack for pack in read_packs(path) if _digest(pack.where(path)) != pack.sha256]
     return [*damaged, *(f"{FOLDER}/{pack.name}" for pack in packs)]
 
 
-def _is_whole(path: str, entry: FileEntry) -> bool:
+def _digest(where: str) -> str | None:
     try:
-        return sha256_of_file(os.path.join(path, entry.name)) == entry.sha256
+        return sha256_of_file(where)
     except OSError:
-        return False
+        return None

@@ -91,7 +91,7 @@ def upgrade(
     return document
 
 
-RESTORE = "Restore the collection from a copy, or delete its folder and index the pictures again."
+RESTORE = "'clipsearch verify' says what is damaged, and 'clipsearch repair' mends what can be had again."
 
 
 def clean_text(text: str) -> str:

@@ -47,20 +47,25 @@ def encode(kind: str, rows: Sequence[Mapping[str, Any]], embeddings: Halves) -> 
         rows: N rows, ids ascending, column name → value.
         embeddings: (N, D) float16.
     """
+    return assembled(np.array([row["id"] for row in rows], dtype=np.int64), lines(kind, rows), embeddings)
+
+
+def lines(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Return each row, column name → value, as a JSON line."""
     types = COLUMNS[kind]
-    lines = [
+    return [
         dumps({name: encode_value(type_, row[name]) for name, type_ in types.items() if row[name] is not None}) + b"\n"
         for row in rows
     ]
-    return _files(np.array([row["id"] for row in rows], dtype=np.int64), lines, embeddings)
 
 
 def encode_columns(kind: str, columns: Columns) -> dict[str, bytes]:
     """Return the three sidecars of a shard, by suffix, from rows given as columns."""
-    return _files(columns.ids, json_lines(kind, columns), columns.embeddings)
+    return assembled(columns.ids, json_lines(kind, columns), columns.embeddings)
 
 
-def _files(ids: Ints, lines: Sequence[bytes], embeddings: Halves) -> dict[str, bytes]:
+def assembled(ids: Ints, lines: Sequence[bytes], embeddings: Halves) -> dict[str, bytes]:
+    """Return the three sidecars of a shard, by suffix, from ids (N,), N lines and embeddings (N, D) float16."""
     offsets = np.cumsum([0, *map(len, lines)], dtype=np.int64)
     return {
         ".emb.npy": npy_bytes(embeddings),

@@ -8,18 +8,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from clipsearch.errors import InputError
+from clipsearch.errors import CorruptShardError, InputError
 from clipsearch.store.files import CURRENT, DIR_MODE, HOLDER, LOCK, WriterLock, is_temporary, storage_errors, sync_dir
 from clipsearch.store.manifest import Manifest, has_versions, publish, read_current, read_pointer
+from clipsearch.store.naming import FOLDERS, remove_leftovers
 from clipsearch.store.reader import Opened, Snapshot
 from clipsearch.store.schema import FORMAT_VERSION
-from clipsearch.store.writer import FOLDERS, Writer, remove_leftovers
+from clipsearch.store.stamps import Stamps
+from clipsearch.store.writer import Writer
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Store:
-    """A collection on disk. Reading takes no lock and writes nothing; one writer at a time."""
+    """A collection on disk. Reading takes no lock and changes nothing (see ``stamps.py``); one writer at a time."""
 
     def __init__(self, path: str) -> None:
         """Use ``create`` or ``open``."""
@@ -28,6 +30,7 @@ class Store:
         self._pointer: bytes | None = None
         self._snapshot: Snapshot | None = None
         self._opened: Opened = {}
+        self._stamps = Stamps(path)
 
     @classmethod
     def create(cls, path: Path, encoder: Mapping[str, Any], dim: int) -> "Store":
@@ -75,10 +78,15 @@ class Store:
             CorruptShardError: a file is damaged.
         """
         with self._guard:
-            if self._snapshot is None or read_pointer(self.path) != self._pointer:
-                pointer, manifest = read_current(self.path)
-                self._snapshot = Snapshot(self.path, manifest, self._opened)
-                self._pointer = pointer
+            while self._snapshot is None or read_pointer(self.path) != self._pointer:
+                pointer = read_pointer(self.path)
+                try:
+                    self._pointer, manifest = read_current(self.path)
+                    self._snapshot = Snapshot(self.path, manifest, self._opened, self._stamps)
+                except CorruptShardError:
+                    if read_pointer(self.path) == pointer:
+                        raise
+                    # compacted meanwhile: what was looked for went with its version
             return self._snapshot
 
     @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 from clipsearch.store.manifest import Manifest
 from clipsearch.store.packs import FOLDER, Pack, read_packs
 from clipsearch.store.schema import VISIBLE
+from clipsearch.store.stamps import Stamps
 from clipsearch.types import Ints
 
 
@@ -19,6 +20,7 @@ class Tables:
         manifest: Manifest,
         opened: MutableMapping[str, Any],
         shard: Callable[[str], Any],
+        stamps: Stamps,
         added: Callable[[str], Mapping[str, Any]] = lambda kind: {},
     ) -> None:
         """Use the packs that ``opened`` holds already, and leave new ones there.
@@ -26,7 +28,7 @@ class Tables:
         ``shard`` reads one by its name, ``added`` the columns that were added to a kind of rows later.
         """
         self._path, self._manifest = path, manifest
-        self._opened, self._shard, self._added = opened, shard, added
+        self._opened, self._shard, self._stamps, self._added = opened, shard, stamps, added
         self._stored: dict[str, Any] = {}
         self._live: dict[str, Any] = {}
 
@@ -87,7 +89,7 @@ class Tables:
 
     def _table(self, pack: Pack) -> Any:
         """Return a pack's rows, or None where it is missing or damaged: the shards still have it all."""
-        if _key(pack) not in self._opened and pack.is_whole(self._path):
+        if _key(pack) not in self._opened and pack.is_whole(self._stamps):
             from clipsearch.store import metadata
 
             try:

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,32 +26,23 @@ import numpy as np
 from clipsearch.errors import InputError, LockedError
 from clipsearch.store import plan, roots
 from clipsearch.store.columns import Columns
-from clipsearch.store.files import DIR_MODE, is_temporary, replace_file, storage_errors, sync_dir
-from clipsearch.store.manifest import MANIFESTS, Manifest, publish, read_current
+from clipsearch.store.compaction import Group, merged
+from clipsearch.store.files import DIR_MODE, replace_file, stamp_of, storage_errors, sync_dir
+from clipsearch.store.keeping import remove_unkept
+from clipsearch.store.manifest import FileEntry, Manifest, pointed_at, publish, read_current, read_pointer
+from clipsearch.store.naming import ADDED, FOLDERS, remove_leftovers
 from clipsearch.store.reader import Snapshot
 from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.store.schema import VISIBLE
 from clipsearch.types import Ints, Skip
 
-FOLDERS = (MANIFESTS, "embeddings", "sidecars", "deleted", "skipped", "imports")
-ADDED = "columns/added"  # made when the first column is added; columns/ is that of the packs otherwise
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,59}")
-_VERSIONED = re.compile(r"(?:v|(?:images|texts|deleted|skipped|imports|added)-)(\d{6,})(?:-[0-9a-f]+)?\.[a-z.]+")
 
 
-def remove_leftovers(path: str, version: int) -> None:
-    """Remove what dead writers left behind; the caller holds the lock.
-
-    Args:
-        path: the collection.
-        version: the version in force; 0 where there is none yet.
-    """
-    for folder in ("", *FOLDERS, ADDED):
-        where = os.path.join(path, folder)
-        for name in os.listdir(where) if os.path.isdir(where) else ():
-            match = _VERSIONED.fullmatch(name) if folder else None
-            if is_temporary(name) or (match is not None and int(match[1]) > version):
-                os.unlink(os.path.join(where, name))
+def digest_in_force(path: str) -> str | None:
+    """Return the digest of the manifest that CURRENT names."""
+    named = pointed_at(read_pointer(path))
+    return None if named is None else named[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +61,7 @@ class Writer:
         self._snapshot = snapshot
         self._failed: _Attempt | None = None
         self._closed = False
+        self.freed = 0  # bytes of files that no kept version named
         self._start()
         self._next_id = self.manifest.next_id
         self._roots = list(self.manifest.roots)
@@ -240,10 +233,73 @@ class Writer:
             replaced = {name for name, new in (("skipped", skipped), ("imports", imports)) if new is not None}
             manifest = self._next_manifest(files, ids, gone, naming, replaced, column)
             self._failed = _Attempt(manifest.version, ids)
-            self._write(files, manifest)
+            manifest = self._write(files, manifest)
         self._failed = None
         self.manifest = manifest
         return manifest
+
+    def rewrite(
+        self, groups: Sequence[Group], tombstones: Ints, tell: Callable[[int], None] = lambda _: None
+    ) -> Manifest:
+        """Make one new version with the same live rows in other files.
+
+        Args:
+            groups: shards that become one each, without their deleted rows.
+            tombstones: ids (n,), ascending, of deleted rows that something still holds; the other ones are forgotten.
+            tell: hears the rows written, group by group.
+
+        Raises:
+            CorruptShardError: a shard is not what was written.
+            StorageError: the disk is full or cannot be written; the version before stays in force.
+        """
+        if self._closed:
+            raise ValueError("The writer is closed: its lock was given back.")
+        with storage_errors(self.path):
+            none = np.empty(0, np.int64)
+            if self._failed is not None:
+                self._took_effect((none, none))
+            naming = plan.Naming(self.manifest.version + 1, secrets.token_hex(4), datetime.now(UTC))
+            self._failed = _Attempt(naming.version, (none, none))
+            try:
+                files = self._rewritten(groups, naming, tell)
+                old = self.manifest.files_of("deleted")
+                if len(old) == 1 and old[0].rows == len(tombstones):  # the same ids: tombstones were deleted before
+                    files += [entry for entry in self.manifest.files if old[0].name in (entry.name, entry.of)]
+                else:
+                    files += [self._put(file) for file in plan.deleted(tombstones, naming)]
+                manifest = replace(
+                    self._next_manifest((), (none, none), none, naming, set(), None),
+                    files=tuple(files),
+                    counts={**self.manifest.counts, "deleted": len(tombstones)},
+                    compacted=naming.version,
+                )
+                self._publish(manifest, {os.path.dirname(entry.name) for entry in files})
+            except BaseException:
+                with suppress(OSError):  # much may have been written: the disk may be full of it
+                    remove_leftovers(self.path, read_current(self.path)[1].version)
+                raise
+            self._failed = None
+            self.manifest = manifest
+            self.freed += remove_unkept(self.path, manifest)
+        return manifest
+
+    def _rewritten(self, groups: Sequence[Group], naming: plan.Naming, tell: Callable[[int], None]) -> list[FileEntry]:
+        """Write the merged shards, one after the other, and return all files but those of deleted ids."""
+        snapshot, old = self._snapshot(), self.manifest
+        heads = {group.entries[0].name: group for group in groups}
+        replaced = {entry.name for group in groups for entry in group.entries}
+        replaced |= {entry.name for entry in old.files_of("deleted")}
+        sidecars = old.files_of("sidecar")
+        files: list[FileEntry] = []
+        for entry in old.files:
+            if entry.name in heads:
+                group = heads[entry.name]
+                named = replace(naming, token=secrets.token_hex(4))
+                files += [self._put(file) for file in merged(self.path, group, snapshot.deleted_ids(), named, sidecars)]
+                tell(group.rows)
+            elif entry.name not in replaced and entry.of not in replaced:
+                files.append(entry)
+        return files
 
     def close(self) -> None:
         """Refuse any further commit."""
@@ -253,6 +309,8 @@ class Writer:
         """Take up the version in force and clear away what dead writers left."""
         self.manifest: Manifest = read_current(self.path)[1]
         remove_leftovers(self.path, self.manifest.version)
+        if self.manifest.compacted is not None:
+            self.freed += remove_unkept(self.path, self.manifest)
         for folder in FOLDERS:  # an archive or a copy may have dropped the empty ones
             os.makedirs(os.path.join(self.path, folder), DIR_MODE, exist_ok=True)
 
@@ -310,6 +368,7 @@ class Writer:
         for kind, new in zip(("images", "texts"), ids, strict=True):
             lost = self._snapshot().contains(kind, gone) | np.isin(gone, new) if len(gone) else gone
             counts[kind] = old.counts[kind] + len(new) - int(np.count_nonzero(lost))
+        same = not len(gone) and not any(map(len, ids))
         return replace(
             old,
             version=naming.version,
@@ -319,12 +378,26 @@ class Writer:
             counts=counts,
             committed=naming.now.isoformat(timespec="seconds"),
             previous=old.version,
+            previous_sha256=digest_in_force(self.path),
+            rows_version=(old.rows_version or old.version) if same else naming.version,
         )
 
-    def _write(self, files: Sequence[plan.NewFile], manifest: Manifest) -> None:
-        for file in files:
-            replace_file(os.path.join(self.path, file.entry.name), file.data)
-        for folder in plan.folders_of(files):
+    def _write(self, files: Sequence[plan.NewFile], manifest: Manifest) -> Manifest:
+        """Write new files and put the manifest in force, with the stamps that the files have got."""
+        written = {entry.name: entry for entry in map(self._put, files)}
+        manifest = replace(manifest, files=tuple(written.get(entry.name, entry) for entry in manifest.files))
+        self._publish(manifest, plan.folders_of(files))
+        return manifest
+
+    def _put(self, file: plan.NewFile) -> FileEntry:
+        """Write a file, and return what the manifest is to say of it."""
+        where = os.path.join(self.path, file.entry.name)
+        replace_file(where, file.data)
+        return replace(file.entry, stamp=stamp_of(where))
+
+    def _publish(self, manifest: Manifest, folders: Collection[str]) -> None:
+        """Put a manifest in force whose files are in place, new ones in some folders."""
+        for folder in sorted(folders):
             sync_dir(os.path.join(self.path, folder))
         try:
             publish(self.path, manifest)
