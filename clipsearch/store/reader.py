@@ -304,6 +304,8 @@ class Snapshot:
         found = {}
         for entry in self.manifest.files_of("added"):
             try:
+                if not _is_intact(self.stamps, entry):
+                    raise ValueError("its bytes are not those that were written")
                 found[str(entry.of)] = metadata.read_added(os.path.join(self.path, entry.name), str(entry.of))
             except ValueError as problem:
                 raise CorruptShardError(
