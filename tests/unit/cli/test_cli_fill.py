@@ -67,7 +67,7 @@ def test_offer_says_in_the_one_line_what_drawing_would_take_and_draws_nothing(cl
     assert done.code == 1 and done.out == b"" and answers.drawn == [] and done.err.count("\n") == 1
     for words in ("matches 'a rocket'", "--fill auto", "gradient on cpu", "time not known", "MIT", "*.generated.png"):
         assert words in done.err
-    assert cli("search", "a rocket").err == "nothing in photos matches 'a rocket'. --all shows the nearest.\n"
+    assert "--fill auto would sketch it with mini on cpu" in cli("search", "a rocket").err
     assert "--fill auto" not in cli("search", "a rocket", "--fill", "off", *FILL).err
     assert cli("search", "a rocket", "-q", *FILL).err == ""
 
