@@ -66,8 +66,9 @@ def load_tokenizer(work: Path) -> tokenizer.Tokenizer:
 
 
 def tokens_of(work: Path) -> torch.Tensor:
-    """Return the levels (2N, 16, 64) of all pictures."""
-    pictures = torch.from_numpy(np.load(work / "pictures.npy").transpose(0, 3, 1, 2).copy())
+    """Return the levels (N, 16, 64) of all scenes; the mirrored pictures are for the tokenizer."""
+    pictures = np.load(work / "pictures.npy")[: len(corpus.scenes())]
+    pictures = torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
     model = load_tokenizer(work)
     with torch.no_grad():
         return torch.cat([to_tokens(model.encode(part.float() / 127.5 - 1)) for part in pictures.split(128)])

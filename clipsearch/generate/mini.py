@@ -99,7 +99,7 @@ class MiniGenerator:
         drawn = []
         for i in range(n):  # one at a time: a batch would round its sums in another order
             random = np.random.default_rng(seed + i)
-            known = None if levels is None else keep_of_source(levels, options.strength or 1.0, random)
+            known = None if levels is None else keep_of_source(levels, options.strength or 0.6, random)
             drawn.append(self._picture(sample(odds, random, steps, sampler, known)))
         return np.stack([_to_size(picture, options) for picture in drawn])
 
@@ -165,10 +165,9 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3
     # Without this the int8 weights would be widened again at every run.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except onnxruntime.capi.onnxruntime_pybind11_state.NoSuchFile:
-        raise WeightsNotFoundError(f"There is no {path}.\nInstall clipsearch again.") from None
+    if not path.is_file():
+        raise WeightsNotFoundError(f"There is no {path}.\nInstall clipsearch again.")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _to_size(picture: Pixels, options: Options) -> Pixels:

@@ -32,7 +32,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.width, self.heads = width, heads
         self.own = nn.Parameter(torch.zeros(6, width))
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -41,7 +41,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         a, b, c, d, e, f = (condition + self.own).unsqueeze(2).unbind(1)
-        width = x.shape[-1]
+        width = self.width
         h = F.layer_norm(x, (width,)) * (1 + a) + b
         q, k, v = self.qkv(h).unflatten(2, (3, self.heads, width // self.heads)).permute(2, 0, 3, 1, 4).unbind(0)
         weights = (q @ k.transpose(-1, -2) * (width // self.heads) ** -0.5).softmax(-1)
@@ -53,7 +53,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Predicts every digit; ``text`` is the text tower's embedding, ``present`` 1, or 0 for no text at all."""
 
-    def __init__(self, dim: int, width: int = 192, depth: int = 6, heads: int = 4, hidden: int = 512) -> None:
+    def __init__(self, dim: int, width: int = 192, depth: int = 4, heads: int = 4, hidden: int = 512) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("whiten", torch.eye(dim))
@@ -106,7 +106,7 @@ class Batches:
         """Prepare.
 
         Args:
-            tokens: (2N, 16, 64) levels of all scenes, then of all mirrored.
+            tokens: (N, 16, 64) levels of all scenes.
             captions: (C, D) text embeddings.
             owner: (C,) which scene a caption belongs to.
             seed: of everything drawn.
@@ -117,8 +117,7 @@ class Batches:
         """Return levels, masks, texts, presence of a step, the same for the same step."""
         rng = np.random.default_rng([self.seed, step])
         rows = rng.integers(len(self.owner), size=size)
-        mirrored = rng.integers(2, size=size) * (len(self.tokens) // 2)
-        levels = self.tokens[torch.from_numpy(self.owner[rows] + mirrored)].float()
+        levels = self.tokens[torch.from_numpy(self.owner[rows])].float()
         share = np.cos(rng.random((size, 1, 1)) * np.pi / 2)
         share[rng.random(size) < 0.2] = 1.0  # the first step of a sampler decides most
         masked = torch.from_numpy((rng.random(levels.shape) < share).astype(np.float32))
