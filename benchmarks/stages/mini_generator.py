@@ -179,8 +179,12 @@ def main() -> None:
         ("rejected: held-out pairs", [caption(s) for s in rest[: options.prompts]]),
         ("rejected: things never seen", list(FAR[: options.prompts])),
     ):
-        rejected = [rejects(encoder, generator, prompt, large) for prompt in prompts]
+        rejected = [rejects(encoder, generator.generate(prompt, 2, 0, large), prompt) for prompt in prompts]
         note(what, pictures=len(prompts), best_of=2, share=share(rejected))
+    true = [
+        rejects(encoder, pictures[measure.all.index(s)][None].repeat(2, 0), caption(s)) for s in rest[: options.prompts]
+    ]
+    note("rejected: true renders of the held-out pairs", pictures=len(true), best_of=2, share=share(true))
     seconds = []
     for i, scene in enumerate(known[:30]):
         start = time.perf_counter()
@@ -190,8 +194,7 @@ def main() -> None:
     print("colours:", ", ".join(COLOURS))
 
 
-def rejects(encoder: Any, generator: MiniGenerator, prompt: str, options: Options) -> bool:
-    drawn = generator.generate(prompt, 2, 0, options)
+def rejects(encoder: Any, drawn: np.ndarray, prompt: str) -> bool:
     form: Preprocess = encoder.preprocess
     return judge(encoder, prompt, np.stack([seen(picture, form) for picture in drawn])).rejected
 
