@@ -121,7 +121,7 @@ def sheet(measure: Measure, path: str) -> None:
     rest = [s for s in measure.all if s.held_out]
     chosen = [Scene(name, "white") for name in names] + rng.sample(known, 12) + rng.sample(rest, 12)
     prompts = [with_article(s.name) if s.colour == "white" else caption(s) for s in chosen]
-    drawn = [measure.generator.generate(p, 1, i, Options(width=128, height=128))[0] for i, p in enumerate(prompts)]
+    drawn = [measure.generator.generate(p, 1, i, SIZE)[0] for i, p in enumerate(prompts)]
     rows = [np.concatenate(drawn[i : i + 8], axis=1) for i in range(0, 64, 8)]
     Image.fromarray(np.concatenate(rows)).save(path, optimize=True)
     for i in range(0, 64, 8):
