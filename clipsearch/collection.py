@@ -538,6 +538,7 @@ class Collection:
         negative_prompt: str | None = None,
         like: OneImage | None = None,
         strength: float | None = None,
+        sampler: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         with_prompt: bool = False,
@@ -561,6 +562,7 @@ class Collection:
             negative_prompt: what not to draw.
             like: picture to start from.
             strength: how far to go from it, above 0 to 1.
+            sampler: how "mini" fills in: "confidence" (None) or "random", which varies more and is less clean.
             device: "auto", "cpu", "cuda", "cuda:1".
             dtype: numbers to draw in: "auto", "fp32", "bf16" or "fp16".
             with_prompt: write the prompt itself into the file, not only its digest.
@@ -593,6 +595,7 @@ class Collection:
             guidance_scale=card.guidance_scale if guidance_scale is None else guidance_scale,
             negative_prompt=negative_prompt,
             strength=strength,
+            sampler=sampler,
         )
         source = None
         if like is not None:

@@ -53,8 +53,9 @@ def offer(
         return ""
     card = chosen.card
     took = "time not known yet" if chosen.seconds is None else f"about {chosen.seconds:.0f} s"
+    verb = "sketch" if card.caveat else "draw"
     return (
-        f" --fill auto would draw it with {card.name} on {chosen.setup.device} ({took}; licence: {card.licence}), "
+        f" --fill auto would {verb} it with {card.name} on {chosen.setup.device} ({took}; licence: {card.licence}), "
         "a file *.generated.png marked as generated."
     )
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--negative", metavar="TEXT", help="What not to draw.")
 @click.option("--like", metavar="FILE", shell_complete=options.complete_files, help="A picture to start from.")
 @click.option("--strength", metavar="X", type=click.FloatRange(0, 1, min_open=True), help="How far to go from it.")
+@click.option("--sampler", metavar="NAME", help="How mini fills in: confidence or random.")
 @click.option("--device", metavar="NAME", default="auto", show_default=True, help="Draw on cpu, cuda, cuda:1.")
 @click.option(
     "--dtype",

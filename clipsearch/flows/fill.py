@@ -28,6 +28,7 @@ from clipsearch.generate.base import MAX_SIDE, Options, check_request
 from clipsearch.generate.bestofn import Choice, choose, swapped, unrelated
 from clipsearch.generate.breaker import Breaker
 from clipsearch.generate.cache import ENDING, GeneratedFolder, cache_key
+from clipsearch.generate.card import GeneratorCard
 from clipsearch.generate.hardware import library_version
 from clipsearch.generate.ledger import look_field
 from clipsearch.generate.provenance import Origin, encode_png, look, seen
@@ -40,6 +41,7 @@ from clipsearch.types import Floats, GeneratedImage, Pixels, SearchResult, Verdi
 MODES = ("off", "offer", "auto", "always")
 OTHERS, NEAREST = 199, 24  # captions to test by, and the nearest of them to rank by
 SECONDS = 300.0
+_LIBRARIES = {"diffusers": ("diffusers", "torch"), "mini": ("onnxruntime", "numpy")}  # that decide pixels
 
 
 def decide(mode: str, verdict: Verdict, target: str = "image", has_words: bool = True) -> str:
@@ -112,7 +114,7 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
     key = cache_key(wish.prompt, wish.n, wish.seed, wish.options, {**identity, **written})
     found = folder.find(key)
     if found is not None:
-        return _again(folder, *found)
+        return _again(folder, chosen.card, *found)
     folder.check_room()
     start = time.monotonic()
     drawn = service.draw(wish.prompt, wish.n, wish.seed, wish.options, wish.source, seconds=wish.seconds)
@@ -142,7 +144,7 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
     path, notes = _keep(folder, row, data, choice.rejected)
     if choice.rejected:
         raise _rejection(row)
-    return _image(row, path, data, cached=False, notes=notes)
+    return _image(row, path, data, cached=False, notes=[*_caveats(chosen.card), *notes])
 
 
 def judge(encoder: Encoder, prompt: str, shown: Pixels) -> Choice:
@@ -221,7 +223,7 @@ def _identity(chosen: Chosen, encoder: Encoder, folder: GeneratedFolder) -> dict
     setup = chosen.setup
     memory = f"{folder.path}/digests.json"
     weights = weights_digest(setup.folder, memory) if setup.folder else ""
-    libraries = [f"{name} {library_version(name)}" for name in ("diffusers", "torch")] if setup.folder else []
+    libraries = [f"{name} {library_version(name)}" for name in _LIBRARIES.get(chosen.card.family, ())]
     return {
         "generator": chosen.card.name,
         "weights": weights,
@@ -264,10 +266,14 @@ def _keep(folder: GeneratedFolder, row: dict[str, Any], data: bytes, rejected: b
         return None, [*notes, f"The picture could not be kept in {folder.path}: {problem.strerror or problem}."]
 
 
-def _again(folder: GeneratedFolder, row: dict[str, Any], data: bytes) -> GeneratedImage:
+def _again(folder: GeneratedFolder, card: GeneratorCard, row: dict[str, Any], data: bytes) -> GeneratedImage:
     if row["rejected"]:
         raise _rejection(row)
-    return _image(row, folder.place(row), data, cached=True)
+    return _image(row, folder.place(row), data, cached=True, notes=_caveats(card))
+
+
+def _caveats(card: GeneratorCard) -> list[str]:
+    return [card.caveat] if card.caveat else []
 
 
 def _image(

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from clipsearch.embed import ENCODERS
 from clipsearch.embed.locate import repository_folder, snapshot
 from clipsearch.errors import MissingExtraError, WeightsNotFoundError
 from clipsearch.generate import GENERATORS
@@ -10,8 +11,10 @@ from clipsearch.generate.cache import GeneratedFolder
 from clipsearch.generate.card import GeneratorCard, cards, load_card
 from clipsearch.generate.hardware import best_card, gpu_gb, library_version, resolve
 from clipsearch.generate.process import Setup
+from clipsearch.generate.weights import SHIPPED
 
 ON_GPU, ON_CPU = 4, 2  # pictures drawn, of which the best is kept
+TEXT_TOWERS = {"mini": ENCODERS["mini"]}  # families that read the prompt with a tower of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,10 @@ class Chosen:
 
 
 def weights_folder(card: GeneratorCard) -> str | None:
-    """Return where the weights of a generator lie on this machine; None where they do not."""
-    if card.family == "gradient":
-        return ""
+    """Return where the weights of a generator lie on this machine, "" for one without any; None where they do not."""
+    if card.family in SHIPPED:
+        folder = SHIPPED[card.family]
+        return folder if not folder or os.path.isfile(os.path.join(folder, "card.json")) else None
     folder = card.folder or (snapshot(card.hub) if card.hub else None)
     return folder if folder and os.path.isfile(os.path.join(folder, "model_index.json")) else None
 
@@ -50,9 +54,7 @@ def choose_generator(
         MissingExtraError: its library is not installed.
     """
     if name is None:
-        if not library_version("diffusers"):
-            return None
-        ready = [card for card in cards().values() if card.automatic and weights_folder(card) is not None]
+        ready = [card for card in cards().values() if card.automatic and _can_draw(card)]
         card = best_card(ready, gpu_gb()) if ready else None
         if card is None:
             return None
@@ -67,11 +69,19 @@ def choose_generator(
             "Install with: pip install 'clipsearch[diffusers]'"
         )
     device, dtype = resolve(card, device, dtype)
-    setup = Setup(GENERATORS[card.family], folder or None, device, dtype)
+    setup = Setup(GENERATORS[card.family], folder or None, device, dtype, TEXT_TOWERS.get(card.family))
     return Chosen(card, setup, ON_CPU if device == "cpu" else ON_GPU, _last_seconds(collection, card, device))
 
 
+def _can_draw(card: GeneratorCard) -> bool:
+    if card.family == "diffusers" and not library_version("diffusers"):
+        return False
+    return weights_folder(card) is not None
+
+
 def _missing(card: GeneratorCard) -> WeightsNotFoundError:
+    if card.family in SHIPPED:
+        return WeightsNotFoundError(f"The weights of {card.name!r} were removed from clipsearch. Install it again.")
     if card.folder is not None:
         return WeightsNotFoundError(
             f"There is no pipeline in {card.folder}: it has no model_index.json.\n"

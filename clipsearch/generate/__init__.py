@@ -19,5 +19,6 @@ GENERATORS = Registry(
     {
         "diffusers": "clipsearch.generate.diffusers:DiffusersGenerator",
         "gradient": "clipsearch.generate.gradient:GradientGenerator",
+        "mini": "clipsearch.generate.mini:MiniGenerator",
     },
 )

@@ -9,7 +9,8 @@ The contract, checked for every family by ``tests/contracts/test_generators.py``
 Everything else that decides pixels is in ``Options``, frozen, so that its JSON can be part of a cache's key. What
 makes a picture of a sketch or a better picture of a poor one is a wrapper, not a flag.
 
-A family is a class called as ``Family(folder, device=..., dtype=...)``; one without weights ignores all three.
+A family is a class called as ``Family(folder, device=..., dtype=...)``; one without weights ignores all three. One that
+reads the prompt with a text tower of the room ``embed`` is also handed that encoder, as ``encoder``.
 """
 
 import math
@@ -34,6 +35,7 @@ class Options:
         negative_prompt: what not to draw.
         source: SHA-256 (hex) of the picture to start from, or None.
         strength: how far to go from that picture, above 0 (not at all) to 1 (all the way).
+        sampler: in which way to denoise, by a name of the family's own.
     """
 
     width: int = 512
@@ -43,6 +45,7 @@ class Options:
     negative_prompt: str | None = None
     source: str | None = None
     strength: float | None = None
+    sampler: str | None = None
 
     def as_dict(self) -> dict[str, Any]:  # Any: JSON values
         """Return the options that were given a value."""

@@ -38,6 +38,7 @@ class GeneratorCard:
         licence: of the weights.
         good_for: one line for a person who chooses.
         automatic: whether it may be taken without being named.
+        caveat: what is said with every picture, where it can do less than one would think.
     """
 
     name: str
@@ -55,6 +56,7 @@ class GeneratorCard:
     licence: str = "unknown: see the model's own page"
     good_for: str = ""
     automatic: bool = True
+    caveat: str = ""
 
 
 @cache

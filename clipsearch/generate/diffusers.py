@@ -144,6 +144,8 @@ def _arguments(pipe: Any, prompt: str, n: int, options: Options, source: Pixels 
     wanted: dict[str, Any] = {"num_inference_steps": options.steps, "guidance_scale": options.guidance_scale}
     if options.negative_prompt is not None:
         wanted["negative_prompt"] = [options.negative_prompt] * n
+    if options.sampler is not None:
+        wanted["sampler"] = options.sampler
     if source is not None:
         from PIL import Image
 

@@ -43,7 +43,7 @@ def best_card(ready: Iterable[GeneratorCard], memory_gb: float) -> GeneratorCard
 def resolve(card: GeneratorCard, device: str, dtype: str) -> tuple[str, str]:
     """Return device and dtype in full: "auto" is the GPU where there is one, and the card's numbers on it."""
     if device == "auto":
-        device = "cuda" if gpu_gb() and card.family != "gradient" else "cpu"
+        device = "cuda" if card.family == "diffusers" and gpu_gb() else "cpu"
     if dtype == "auto":
         dtype = "fp32" if device == "cpu" else card.dtype
     return device, dtype

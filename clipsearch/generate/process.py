@@ -55,12 +55,14 @@ class Setup:
         folder: where the weights are, or None for a family without.
         device: where to draw: "cpu", "cuda", "cuda:1".
         dtype: numbers to draw in: "fp32", "bf16", "fp16".
+        encoder: "module:attribute" of the encoder whose text tower the family reads the prompt with; None for none.
     """
 
     factory: str
     folder: str | None = None
     device: str = "cpu"
     dtype: str = "fp32"
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,10 @@ from contextlib import suppress
 
 from clipsearch.generate.cache import write_whole
 
-_DECIDING = (".safetensors", ".json", ".txt", ".model")
+_DECIDING = (".safetensors", ".json", ".txt", ".model", ".onnx")
+
+# Weights that ship inside, by family; "" for a family without any.
+SHIPPED = {"gradient": "", "mini": os.path.join(os.path.dirname(__file__), "shipped", "mini")}
 
 
 def weights_digest(folder: str, memory: str | None = None) -> str:

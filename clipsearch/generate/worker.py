@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -54,9 +55,13 @@ def _end_with_supervisor() -> None:
 
 
 def _load(setup: frames.Header) -> Cautious:
-    module, _, attribute = setup["factory"].partition(":")
-    family = getattr(import_module(module), attribute)
-    return Cautious(family(setup["folder"], device=setup["device"], dtype=setup["dtype"]))
+    extra = {"encoder": _named(setup["encoder"])()} if setup.get("encoder") else {}
+    return Cautious(_named(setup["factory"])(setup["folder"], device=setup["device"], dtype=setup["dtype"], **extra))
+
+
+def _named(place: str) -> Any:  # Any: a class of a family
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _draw(generator: Cautious, header: frames.Header, body: bytearray) -> tuple[frames.Header, bytes]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from quantise import shrink, to_int8
 from torch import Tensor, nn
 
 from mini.data import SIZE
@@ -25,7 +24,6 @@ from mini.towers import WIDTH, LowerImage, load_lite2, load_minilm, load_tokeniz
 from mini.training import Mini
 
 MAX_TOKENS = 128
-SMALLEST = 2048  # weights with fewer values stay float32
 PREPROCESS = {
     "size": SIZE,
     "mode": "squash",
@@ -142,38 +140,3 @@ def _graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, axes: dic
     shrink(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
-
-
-def to_int8(weights: NDArray[Any], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale along ``axis``."""
-    others = tuple(i for i in range(weights.ndim) if i != axis)
-    scales = np.maximum(np.abs(weights).max(axis=others), 1e-8).astype(np.float32) / 127
-    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
-    return np.round(weights / scales.reshape(shape)).clip(-127, 127).astype(np.int8), scales
-
-
-def shrink(model: onnx.ModelProto) -> None:
-    """Store every large float weight of a graph as int8, behind a DequantizeLinear."""
-    graph = model.graph
-    axes = {name: axis for node in graph.node for name, axis in _weight_axes(node)}
-    for weight in list(graph.initializer):
-        values = numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.ndim < 2 or values.size < SMALLEST:
-            continue
-        axis = axes.get(weight.name, 0) % values.ndim
-        small, scales = to_int8(values, axis)
-        parts = {"q": small, "s": scales, "z": np.zeros(len(scales), np.int8)}
-        graph.initializer.remove(weight)
-        graph.initializer.extend(numpy_helper.from_array(v, f"{weight.name}.{k}") for k, v in parts.items())
-        inputs = [f"{weight.name}.{k}" for k in parts]
-        graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [weight.name], axis=axis))
-
-
-def _weight_axes(node: onnx.NodeProto) -> list[tuple[str, int]]:
-    """The axis of the output channels, for the weights that a node multiplies by."""
-    if node.op_type == "MatMul":
-        return [(node.input[1], -1)]
-    if node.op_type == "Gemm":
-        transposed = any(a.name == "transB" and a.i == 1 for a in node.attribute)
-        return [(node.input[1], 0 if transposed else 1)]
-    return []

@@ -5,8 +5,10 @@ import random
 import numpy as np
 import pytest
 
+import clipsearch.embed
 from clipsearch.generate import GENERATORS, Options, cards
 from clipsearch.generate.cautious import check_pictures
+from clipsearch.generate.weights import SHIPPED
 
 OPTIONS = Options(width=64, height=48, steps=2, guidance_scale=1.5)
 
@@ -15,7 +17,8 @@ OPTIONS = Options(width=64, height=48, steps=2, guidance_scale=1.5)
 def generator(request):
     """A generator of each family."""
     folder = str(request.getfixturevalue("tiny_pipeline")) if request.param == "diffusers" else None
-    return GENERATORS.load(request.param)(folder, device="cpu", dtype="fp32")
+    extra = {"encoder": clipsearch.embed.load_encoder("mini", threads=1)} if request.param == "mini" else {}
+    return GENERATORS.load(request.param)(folder, device="cpu", dtype="fp32", **extra)
 
 
 def test_pictures_are_bytes_of_the_size_asked_for(generator):
@@ -65,4 +68,4 @@ def test_a_source_decides_pixels_and_is_left_as_it_was(generator):
 def test_every_card_names_a_family_and_says_its_licence():
     for card in cards().values():
         assert card.family in GENERATORS and card.licence and card.good_for
-        assert (card.hub is None) == (card.family == "gradient")
+        assert (card.hub is None) == (card.family in SHIPPED)

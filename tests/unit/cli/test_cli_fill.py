@@ -10,6 +10,7 @@ from PIL import Image
 from support import make_photo
 
 from clipsearch.errors import GenerationError
+from clipsearch.generate.weights import SHIPPED
 from clipsearch.types import GeneratedImage, Hit, Verdict
 
 FILL = ("--fill-model", "gradient")
@@ -67,7 +68,7 @@ def test_offer_says_in_the_one_line_what_drawing_would_take_and_draws_nothing(cl
     assert done.code == 1 and done.out == b"" and answers.drawn == [] and done.err.count("\n") == 1
     for words in ("matches 'a rocket'", "--fill auto", "gradient on cpu", "time not known", "MIT", "*.generated.png"):
         assert words in done.err
-    assert cli("search", "a rocket").err == "nothing in photos matches 'a rocket'. --all shows the nearest.\n"
+    assert "--fill auto would sketch it with mini on cpu" in cli("search", "a rocket").err
     assert "--fill auto" not in cli("search", "a rocket", "--fill", "off", *FILL).err
     assert cli("search", "a rocket", "-q", *FILL).err == ""
 
@@ -183,6 +184,12 @@ def test_generate_takes_a_size_a_source_and_an_output(cli, photos_indexed):
     assert b"compositeWithTrainedAlgorithmicMedia" in Path("out.generated.png").read_bytes()
 
 
+def test_without_any_generator_it_says_how_to_get_one(cli, photos_indexed, monkeypatch, tmp_path):
+    monkeypatch.setitem(SHIPPED, "mini", str(tmp_path))
+    done = cli("generate", "a dog")
+    assert done.code == 2 and "generate --list" in done.err and done.err.strip().count("\n") < 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -193,7 +200,6 @@ def test_generate_takes_a_size_a_source_and_an_output(cli, photos_indexed):
         (("generate", "a dog", "--model", "gradient", "--strength", "0.5"), 2, "picture to start from"),
         (("generate", "a dog", "--model", "sd-turbot"), 2, "sd-turbo"),
         (("generate", "a dog", "--model", "sd-turbo"), 2, "hf download stabilityai/sd-turbo"),
-        (("generate", "a dog"), 2, "generate --list"),
         (("generate", "a zebra", "--model", "gradient"), 1, "Rejected"),
         (("generated", "show", "zzz"), 2, "generated list"),
         (("generated", "rm"), 2, "--all"),

@@ -1,0 +1,1 @@
+"""What ``train_mini_generator.py`` is made of."""
