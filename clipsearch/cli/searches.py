@@ -11,7 +11,9 @@ from clipsearch.cli.console import Console, is_terminal, terminal_width
 @click.group("searches", short_help="List or remove saved searches.", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List or remove saved searches; `clipsearch search --saved NAME` runs one.
+    """List or remove saved searches.
+
+    clipsearch search --saved NAME runs one.
 
     \b
     clipsearch search "sunset" --where "width > 2000" --save evenings
