@@ -38,9 +38,10 @@ def command(
     as_json: bool,
     how: dict[str, str],
 ) -> int:
-    """Part the pictures into clusters, and name each by a word that tells it from the others.
+    """Part the pictures into clusters with names.
 
-    The same collection and seed give the same clusters. Nothing is written.
+    A name is the word that tells a cluster from the others. The same collection and seed give the same clusters.
+    Nothing is written.
 
     \b
     clipsearch cluster

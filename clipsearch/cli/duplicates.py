@@ -58,10 +58,10 @@ def command(
     null: bool,
     as_json: bool,
 ) -> int:
-    """Find pictures that are there more than once: same bytes, same picture, bursts.
+    """Find pictures that are there more than once.
 
-    Of each group one file is worth keeping, the one with most pixels, then most bytes. Nothing is ever deleted. The
-    model is not loaded.
+    They are told apart as same bytes, same picture and burst. Of each group one file is worth keeping, the one with
+    most pixels, then most bytes. Nothing is ever deleted. The model is not loaded.
 
     \b
     clipsearch duplicates

@@ -13,7 +13,7 @@ from itertools import chain
 from clipsearch.errors import LockedError
 from clipsearch.store.files import DIR_MODE, WriterLock, stamp_of, storage_errors, stream_file, sync_dir
 from clipsearch.store.manifest import FileEntry
-from clipsearch.store.packs import FOLDER, Covered, Pack, publish_packs, read_packs
+from clipsearch.store.packs import FOLDER, Covered, Pack, pointed_record, publish_packs, read_packs, remove_others
 from clipsearch.store.reader import Snapshot
 from clipsearch.store.schema import KINDS, VISIBLE
 
@@ -82,6 +82,8 @@ def _update(snapshot: Snapshot, folder: str) -> int:
     if result != there:
         sync_dir(folder)
         publish_packs(snapshot.path, f"p{stem}", result)
+    elif (record := pointed_record(snapshot.path)) is not None:
+        remove_others(snapshot.path, record, there)
     return sum(len(plan.shards) for plan in plans)
 
 

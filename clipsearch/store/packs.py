@@ -114,7 +114,13 @@ def publish_packs(path: str, stem: str, packs: Sequence[Pack]) -> None:
     folder = os.path.join(path, FOLDER)
     document = {"format": FORMAT, "packs": [{**asdict(p), "shards": [_row(s) for s in p.shards]} for p in packs]}
     put_in_force(folder, f"{stem}.json", json.dumps(document).encode() + b"\n")
-    kept = {f"{stem}.json", CURRENT, LOCK, HOLDER, *(pack.name for pack in packs)}
+    remove_others(path, f"{stem}.json", packs)
+
+
+def remove_others(path: str, record: str, packs: Sequence[Pack]) -> None:
+    """Remove what is none of these packs nor their record: those before, and what a stopped run left."""
+    folder = os.path.join(path, FOLDER)
+    kept = {record, CURRENT, LOCK, HOLDER, *(pack.name for pack in packs)}
     for name in os.listdir(folder):
         if name not in kept and name != ADDED:
             with suppress(OSError):

@@ -41,7 +41,8 @@ def test_none_prints_a_plain_sentence_and_no_hits(cli, answers):
     for options in ((), ("-f",), ("-0",)):
         done = cli("search", "a rocket", *options)
         assert (done.code, done.out) == (1, b"")
-        assert done.err == "nothing in photos matches 'a rocket'. --all shows the nearest.\n"
+        assert done.err.startswith("nothing in photos matches 'a rocket'. --all shows the nearest. --fill auto would ")
+        assert done.err.count("\n") == 1
     assert cli("search", "a rocket", terminal=True).out == b""
     assert cli("search", "a rocket", "-q").err == ""
 
