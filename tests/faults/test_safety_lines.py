@@ -38,11 +38,11 @@ LINES = [
          "    finally:\n        os.close(fd)\n\n\ndef sync_dir", f"{CRASH} -k synced"),
     Line("its folder is synced", "store/files.py", "os.O_DIRECTORY | os.O_CLOEXEC)\n    try:\n        os.fsync(fd)",
          "os.O_DIRECTORY | os.O_CLOEXEC)\n    try:\n        pass", f"{CRASH} -k synced"),
-    Line("shards' folders before the manifest", "store/writer.py", "        for folder in plan.folders_of(files):\n"
+    Line("shards' folders before the manifest", "store/writer.py", "        for folder in sorted(folders):\n"
          "            sync_dir(os.path.join(self.path, folder))\n", "", f"{CRASH} -k synced"),
     Line("a manifest's name is taken once", "store/files.py", "            os.link(tmp, path)", "            os.replace(tmp, path)",
          f"{CRASH} -k overwritten"),
-    Line("leftovers are removed", "store/writer.py", "                os.unlink(os.path.join(where, name))",
+    Line("leftovers are removed", "store/naming.py", "                os.unlink(os.path.join(where, name))",
          "                pass", f"{CRASH} -k makers"),
     Line("the lock", "store/files.py", "            lock.acquire(timeout=-1 if wait else 0)", "            pass",
          "tests/unit/store/test_store_lock.py -k 'same_process'"),
