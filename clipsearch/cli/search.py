@@ -65,7 +65,9 @@ NOTHING_FOUND = 1
     "--leave-out-self/--keep-self", help="Leave out pictures that are the very query picture.", show_default=True
 )
 @click.option(
-    "--fold/--no-fold", default=True, help="Fold copies and bursts into one hit, with a count.", show_default=True
+    "--fold/--no-fold",
+    default=None,
+    help="Fold copies and bursts into one hit, with a count; done where the count is shown: at a terminal, in JSON.",
 )
 @again_options
 @click.option("--explain", is_flag=True, help="Say of each hit its rank by score alone, and what changed it.")
@@ -100,7 +102,7 @@ def command(
     where: str | None,
     recall: float | None,
     leave_out_self: bool,
-    fold: bool,
+    fold: bool | None,
     again: Again,
     explain: bool,
     no_augment: bool,
@@ -147,7 +149,7 @@ def command(
             "k": request.count,
             "target": request.target,
             "leave_out_self": request.leave_out_self,
-            "fold": fold,
+            "fold": _shows_folded(form) if fold is None else fold,
             **{name: list(ids) for name, ids in (("more", request.more), ("less", request.less)) if ids},
         }
         result = _ask(
@@ -182,6 +184,11 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 Parts = tuple["Asked | None", list["Asked"], list["Asked"]]
+
+
+def _shows_folded(form: str) -> bool:
+    """Tell whether the output says what was folded into a hit; elsewhere files would vanish without a word."""
+    return form == "json" or (form == "table" and is_terminal(sys.stdout))
 
 
 def _form(files: bool, null: bool, as_json: bool, preview: bool) -> str:

@@ -98,7 +98,7 @@ def test_options_reach_the_collection(cli, answers, home):
         "k": 7,
         "target": "image",
         "leave_out_self": False,
-        "fold": True,
+        "fold": False,
     }
     cli("search", "--add", "sea", "--leave-out-self")
     assert (answers.asked["text"], answers.asked["add"], answers.asked["leave_out_self"]) == (None, ["sea"], True)
