@@ -15,6 +15,7 @@ from clipsearch.cli import options
 from clipsearch.cli.build import NAMES, build, build_options
 from clipsearch.cli.console import Console, binary, is_terminal, terminal_width
 from clipsearch.cli.engine import check_engine, engine_options
+from clipsearch.cli.writing import put_in_place
 
 if TYPE_CHECKING:
     from clipsearch import Collection, ImportReport, IndexReport
@@ -25,12 +26,7 @@ FINISHED_WITH_SKIPS = 3
 @click.command("index", short_help="Index pictures, or bring a collection up to date.")
 @click.argument("source", required=False, shell_complete=options.complete_files)
 @options.collection
-@click.option(
-    "--model",
-    metavar="NAME",
-    shell_complete=options.complete_models,
-    help="The model of a new collection. [default: the best one on this machine]",
-)
+@options.new_model
 @click.option(
     "--captions",
     metavar="FILE",
@@ -39,7 +35,7 @@ FINISHED_WITH_SKIPS = 3
     help="Index the texts of FILE too: CSV, JSON, JSON Lines, Parquet, text; or `sidecars` (photo.txt, photo.json), or "
     "`embedded` (IPTC, XMP); repeatable.",
 )
-@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
+@options.exclude
 @click.option("--shard", metavar="I/N", help="Index part I of N of SOURCE, into a collection of its own.")
 @click.option("--retry-skipped", is_flag=True, help="Decode broken files again that have not changed since.")
 @click.option("--column", metavar="NAME", help="The column of paths, pictures or embeddings, where SOURCE is a table.")
@@ -55,9 +51,7 @@ FINISHED_WITH_SKIPS = 3
     shell_complete=options.complete_files,
     help="Write every skipped file with its reason to FILE, as JSON Lines.",
 )
-@click.option(
-    "--batch-size", metavar="N", type=click.IntRange(min=1), show_default="32", help="Pictures the model takes at once."
-)
+@options.batch_size
 @click.option(
     "--jobs",
     metavar="N",
@@ -354,16 +348,13 @@ def _stages(done: "IndexReport | ImportReport") -> str:
 
 
 def write_report(path: str, done: "IndexReport | ImportReport") -> None:
-    """Write the skipped files beside and rename, so that a reader never finds half a report."""
+    """Write the skipped files."""
     from clipsearch.errors import InputError
     from clipsearch.present.json_lines import skip_lines
 
-    lines: Sequence[str] = list(skip_lines(done.skips))
-    beside = f"{path}.{os.getpid()}.tmp"
+    lines = "".join(line + "\n" for line in skip_lines(done.skips))
     try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in lines)
-        os.replace(beside, path)
+        put_in_place(path, lines.encode())
     except OSError as problem:
         raise InputError(
             f"The report {path} cannot be written: {problem.strerror}. The collection is up to date."

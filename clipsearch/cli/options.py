@@ -95,6 +95,34 @@ def encoder(function: F) -> F:
     return command
 
 
+def new_model(function: F) -> F:
+    """Add --model, for commands that may make a collection."""
+    return click.option(
+        "--model",
+        metavar="NAME",
+        shell_complete=complete_models,
+        help="The model of a new collection. [default: the best one on this machine]",
+    )(function)
+
+
+def exclude(function: F) -> F:
+    """Add --exclude."""
+    return click.option(
+        "--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable."
+    )(function)
+
+
+def batch_size(function: F) -> F:
+    """Add --batch-size."""
+    return click.option(
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(min=1),
+        show_default="32",
+        help="Pictures the model takes at once.",
+    )(function)
+
+
 def complete_models(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Complete names of models."""
     from clipsearch.embed.card import cards

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from clipsearch.cli.writing import put_in_place
 from clipsearch.decode import DecodePool, DecodeRequest
 from clipsearch.embed.preprocess import Preprocess
 from clipsearch.errors import InputError
@@ -96,7 +97,7 @@ def _member_ref(path: str) -> ImageRef:
 
 
 def write_sheet(path: str, pictures: Sequence[Thumbnail], heading: str) -> None:
-    """Write the contact sheet beside and rename it.
+    """Write the contact sheet.
 
     Raises:
         InputError: it cannot be written.
@@ -104,11 +105,8 @@ def write_sheet(path: str, pictures: Sequence[Thumbnail], heading: str) -> None:
     from clipsearch.present.contact_sheet import contact_sheet, encode_png
 
     data = encode_png(contact_sheet(pictures, heading))
-    beside = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-        os.replace(beside, path)
+        put_in_place(path, data)
     except OSError as problem:
         raise InputError(f"The contact sheet {path} cannot be written: {problem.strerror}.") from None
 

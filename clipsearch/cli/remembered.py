@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from clipsearch.cli.writing import put_in_place
 from clipsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -256,9 +257,5 @@ def _read(place: str) -> dict[str, Any]:  # Any: JSON values
 
 
 def _write(place: str, document: dict[str, Any]) -> None:
-    """Write beside and rename; readable by the user alone."""
-    beside = f"{place}.{os.getpid()}.tmp"
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-    os.replace(beside, place)
+    """Write it readable by the user alone."""
+    put_in_place(place, json.dumps(document).encode(), 0o600)

@@ -31,13 +31,8 @@ class Duration(click.ParamType):
 @click.command("watch", short_help="Keep a collection current with a folder.")
 @click.argument("source", shell_complete=options.complete_files)
 @options.collection
-@click.option(
-    "--model",
-    metavar="NAME",
-    shell_complete=options.complete_models,
-    help="The model of a new collection. [default: the best one on this machine]",
-)
-@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders of this name; repeatable.")
+@options.new_model
+@options.exclude
 @click.option(
     "--quiet-time",
     metavar="TIME",
@@ -59,9 +54,7 @@ class Duration(click.ParamType):
     shell_complete=options.complete_files,
     help="Keep every skipped file with its reason in FILE, as JSON Lines.",
 )
-@click.option(
-    "--batch-size", metavar="N", type=click.IntRange(min=1), show_default="32", help="Pictures the model takes at once."
-)
+@options.batch_size
 @click.option(
     "--jobs",
     metavar="N",

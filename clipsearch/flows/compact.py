@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from clipsearch.arrays import united
 from clipsearch.errors import CorruptShardError
 from clipsearch.flows.build_state import kept_files
 from clipsearch.flows.index_files import (
@@ -207,7 +208,7 @@ def _cover(snapshot: Snapshot) -> None:
     ids = None if record is None else _indexed_ids(snapshot, record)
     if record is None or ids is None:
         return
-    known, hidden = frozenset(record.shards), np.union1d(ids, snapshot.deleted_ids())
+    known, hidden = frozenset(record.shards), united(ids, snapshot.deleted_ids())
     new = [e.name for e, some in snapshot.shard_ids() if e.name not in known and np.isin(some, hidden).all()]
     if not new:
         return

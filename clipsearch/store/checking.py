@@ -13,7 +13,7 @@ import numpy as np
 
 from clipsearch.errors import CorruptShardError, FormatVersionError
 from clipsearch.store import manifest as manifests
-from clipsearch.store.files import CURRENT, derived_pointer, is_temporary, read_bytes, sha256, sha256_of_file
+from clipsearch.store.files import CURRENT, derived_pointer, read_bytes, sha256, sha256_of_file
 from clipsearch.store.manifest import MANIFESTS, FileEntry, Manifest
 from clipsearch.store.packs import FOLDER as PACKS
 from clipsearch.store.packs import pointed_record, read_packs
@@ -154,11 +154,6 @@ def _walk(path: str) -> Iterator[str]:
     for folder, _, names in os.walk(path):
         for name in names:
             yield os.path.relpath(os.path.join(folder, name), path)
-
-
-def unfinished(name: str) -> bool:
-    """Tell whether an orphan is what an interrupted write left."""
-    return is_temporary(os.path.basename(name))
 
 
 def _readable(path: str, version: int) -> Manifest | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from care import HAS_FAISS, add_rows, columns, persistent_files, unit_rows, whole_collection
+from care import HAS_FAISS, add_rows, columns, persistent_files, unit_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,19 +27,6 @@ from clipsearch.store.manifest import FileEntry
 
 DIM = 64
 QUERIES = unit_rows(3, DIM, 77).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    path = tmp_path_factory.mktemp("compact") / "c"
-    whole_collection(path).close()
-    return path
-
-
-@pytest.fixture
-def path(made, tmp_path):
-    shutil.copytree(made, tmp_path / "c")
-    return tmp_path / "c"
 
 
 def answers(path):

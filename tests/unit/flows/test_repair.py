@@ -1,11 +1,10 @@
 """``repair``: every damaged file is made again or named, the same answers come after it, nothing is deleted."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from care import persistent_files, unit_rows, whole_collection
+from care import persistent_files, unit_rows
 from support import COLOURS, make_photo
 
 import clipsearch
@@ -13,19 +12,6 @@ from clipsearch.cli import run
 from clipsearch.flows.repair import repair
 from clipsearch.flows.verify import verify
 from clipsearch.store import Store
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    path = tmp_path_factory.mktemp("repair") / "c"
-    whole_collection(path).close()
-    return path
-
-
-@pytest.fixture
-def path(made, tmp_path):
-    shutil.copytree(made, tmp_path / "c")
-    return tmp_path / "c"
 
 
 def encoder_of(path):

@@ -2,30 +2,15 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
-from care import persistent_files, unit_rows, whole_collection
+from care import persistent_files, unit_rows
 
 import clipsearch
 from clipsearch.cli import run
 from clipsearch.flows.verify import verify
 from clipsearch.store import Store
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    path = tmp_path_factory.mktemp("verify") / "c"
-    whole_collection(path).close()
-    return path
-
-
-@pytest.fixture
-def path(made, tmp_path):
-    shutil.copytree(made, tmp_path / "c")
-    return tmp_path / "c"
 
 
 def contents(path):
