@@ -9,7 +9,9 @@ A generated picture is never a hit. It has a type and a field of its own, no ran
 hit's; it lies in the collection's folder ``generated/`` and never enters the shards or the index. Whatever goes wrong
 while drawing leaves the answer as it was.
 
-What is drawn is drawn several times, and the collection's own encoder chooses the best, or rejects them all.
+What is drawn is drawn several times, and the collection's own encoder chooses the best, or rejects them all. Of a
+generator that says itself what it can draw (``generate/scope.py``) a prompt beyond that is rejected before anything is
+drawn, and what it then draws is only ranked by the encoder: it knows its few things better than the encoder does.
 """
 
 import hashlib
@@ -25,7 +27,7 @@ from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, RejectedError
 from clipsearch.flows.generators import Chosen
 from clipsearch.generate.base import MAX_SIDE, Options, check_request
-from clipsearch.generate.bestofn import Choice, choose, swapped, unrelated
+from clipsearch.generate.bestofn import LEVEL, Choice, choose, swapped, unrelated
 from clipsearch.generate.breaker import Breaker
 from clipsearch.generate.cache import ENDING, GeneratedFolder, cache_key
 from clipsearch.generate.card import GeneratorCard
@@ -40,6 +42,7 @@ from clipsearch.types import Floats, GeneratedImage, Pixels, SearchResult, Verdi
 
 MODES = ("off", "offer", "auto", "always")
 OTHERS, NEAREST = 199, 24  # captions to test by, and the nearest of them to rank by
+WITHIN_SCOPE = 1.0  # level of the test by the encoder where the generator itself says that it can draw the prompt
 SECONDS = 300.0
 _LIBRARIES = {"diffusers": ("diffusers", "torch"), "mini": ("onnxruntime", "numpy")}  # that decide pixels
 
@@ -104,6 +107,7 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         GenerationError: nothing was drawn; RejectedError: what was drawn does not show it.
     """
     check_request(wish.prompt, wish.n, wish.seed, wish.options)
+    words = read_by(chosen, wish.prompt)
     if wish.signer is not None:
         wish.signer.check()  # now, not after minutes of drawing
     folder = GeneratedFolder(place)
@@ -117,10 +121,10 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         return _again(folder, chosen.card, *found)
     folder.check_room()
     start = time.monotonic()
-    drawn = service.draw(wish.prompt, wish.n, wish.seed, wish.options, wish.source, seconds=wish.seconds)
+    drawn = service.draw(words, wish.n, wish.seed, wish.options, wish.source, seconds=wish.seconds)
     seconds = round(time.monotonic() - start, 3)
     shown = np.stack([seen(picture, encoder.preprocess) for picture in drawn.pixels])
-    choice = judge(encoder, wish.prompt, shown)
+    choice = judge(encoder, wish.prompt, shown, LEVEL if chosen.scope is None else WITHIN_SCOPE)
     seed = wish.seed + choice.picked
     origin = Origin(
         f"clipsearch {library_version('clipsearch')}".strip(),
@@ -139,6 +143,8 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         "seed": seed,
         "seconds": seconds,
     }
+    if words != wish.prompt:
+        row["read_as"] = words
     if not choice.rejected:  # what is thrown away need not be recognised
         row |= {"sha256": hashlib.sha256(data).hexdigest(), "look": look_field(look(shown[choice.picked]))}
     path, notes = _keep(folder, row, data, choice.rejected)
@@ -147,15 +153,22 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
     return _image(row, path, data, cached=False, notes=[*_caveats(chosen.card), *notes])
 
 
-def judge(encoder: Encoder, prompt: str, shown: Pixels) -> Choice:
-    """Return which of the pictures (n, S, S, 3), as the encoder sees them, shows the prompt best, and if it does."""
+def judge(encoder: Encoder, prompt: str, shown: Pixels, level: float = LEVEL) -> Choice:
+    """Return which of the pictures (n, S, S, 3), as the encoder sees them, shows the prompt best, and if it does.
+
+    Args:
+        encoder: of the collection.
+        prompt: what was to be drawn.
+        shown: uint8.
+        level: share of pictures with nothing of the prompt that may pass; 1 ranks only.
+    """
     texts = unrelated(prompt, bank_queries(kind_of(prompt) or "phrase"), STOP_WORDS)[:OTHERS]
     swaps = swapped(prompt)
     encoded = encoder.encode_texts([prompt, *texts, *swaps])
     own, others, contrast = encoded[0], encoded[1 : 1 + len(texts)], encoded[1 + len(texts) :]
     nearest = others[np.argsort(-(others @ own), kind="stable")[:NEAREST]]
     images: Floats = encoder.encode_images(shown)
-    return choose(images, own, np.concatenate([nearest, contrast]), others, encoder.logit_scale)
+    return choose(images, own, np.concatenate([nearest, contrast]), others, encoder.logit_scale, level)
 
 
 def filled(result: SearchResult, images: Sequence[GeneratedImage], notes: Sequence[str] = ()) -> SearchResult:
@@ -295,6 +308,25 @@ def _image(
         seconds=row["seconds"],
         notes=tuple(notes),
         png=data,
+    )
+
+
+def read_by(chosen: Chosen, prompt: str) -> str:
+    """Return the words that a generator is told for a prompt: its own where it says what it can draw.
+
+    Raises:
+        RejectedError: it says that it cannot draw this.
+    """
+    if chosen.scope is None:
+        return prompt
+    reading, name = chosen.scope.read(prompt), chosen.card.name
+    if reading.why_not is None:
+        return reading.words
+    raise RejectedError(
+        f"Rejected: {name!r} cannot draw {prompt!r}: {reading.why_not}.\n"
+        f"It draws one of {len(chosen.scope.names())} things before a plain colour; "
+        f"clipsearch generate --list --model {name} names them.\n"
+        "Others draw more: clipsearch generate --list shows them and which are here."
     )
 
 
