@@ -95,7 +95,9 @@ def test_weights_without_a_statement_say_nothing(tmp_path):
     assert read_scope(None) is None and read_scope("") is None and read_scope(str(tmp_path)) is None
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{", '{"schema": "clipsearch.scope/9"}', '{"schema": "clipsearch.scope/1"}'])
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{", '{"schema": "clipsearch.scope/9"}', '{"schema": "clipsearch.scope/1"}']
+)
 def test_a_statement_that_cannot_be_read_is_an_error_and_no_licence_to_draw_anything(tmp_path, damage):
     (tmp_path / FILE).write_text(damage)
     with pytest.raises(WeightsNotFoundError, match="Install its weights again") as caught:
