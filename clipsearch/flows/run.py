@@ -71,7 +71,7 @@ def hashes(run: Run, refs: Sequence[ImageRef], pool: DecodePool) -> Iterator[Dec
 
 
 def skip_unopened(run: Run, plan: Plan) -> None:
-    """Note the files that need not be opened to be left out: by the scan, and what is as it was when left out before."""
+    """Note the files that need not be opened to be left out: by the scan, and what is as it was before."""
     run.skips += [*plan.skips, *(skip for skip, _ in plan.still_broken)]
     run.left_out += [known_skip(skip, run.root_id, run.prefix, None) for skip in plan.skips]
     run.left_out += [*(known for _, known in plan.still_broken), *plan.still_generated, *plan.elsewhere]
