@@ -29,6 +29,7 @@ VARYING = (
     (re.compile(r"^[0-9a-f]{20}\t\d{4}-\d\d-\d\d \d\d:\d\d\t", re.MULTILINE), "<name>\t<when>\t"),
     (re.compile(r'"sha256": "[0-9a-f]{64}"'), '"sha256": "<digest>"'),
     (re.compile(r'"seconds": [\d.]+'), '"seconds": <time>'),
+    (re.compile(r"^  [a-z]+ \d+ %(?:, [a-z]+ \d+ %)*\n", re.MULTILINE), ""),  # said of runs that take a while
 )
 SHOWN = ("event", "when", "file", "prompt", "generator", "licence", "seed", "tried", "sha256", "signed_by")
 

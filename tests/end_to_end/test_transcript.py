@@ -44,6 +44,7 @@ def test_a_transcript_takes_the_place_of_the_one_before(script):
 
 
 def test_what_differs_from_run_to_run_is_taken_out(script, tmp_path):
+    assert script.settled("a\n  embed 60 %, decode 7 %\nb\n", str(tmp_path)) == "a\nb\n"
     said = f"{tmp_path}/indexes/x/generated/0123456789abcdef0123.generated.png 3.2 s (5.1 images/s)"
     assert script.settled(said, str(tmp_path)) == "indexes/x/generated/<name>.generated.png <time> s <rate>"
 
