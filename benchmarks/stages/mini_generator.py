@@ -35,7 +35,7 @@ from results import append, machine, summary  # noqa: E402
 
 import clipsearch.embed  # noqa: E402
 from clipsearch.embed.preprocess import Preprocess  # noqa: E402
-from clipsearch.flows.fill import judge  # noqa: E402
+from clipsearch.flows.judging import judge  # noqa: E402
 from clipsearch.generate.base import Options  # noqa: E402
 from clipsearch.generate.mini import WEIGHTS, MiniGenerator  # noqa: E402
 from clipsearch.generate.provenance import seen  # noqa: E402
