@@ -38,7 +38,7 @@ from clipsearch.generate.provenance import Origin, encode_png, look, seen
 from clipsearch.generate.service import GeneratorService
 from clipsearch.generate.signing import PictureSigner
 from clipsearch.generate.weights import weights_digest
-from clipsearch.types import Floats, GeneratedImage, Pixels, SearchResult, Verdict
+from clipsearch.types import GeneratedImage, Pixels, SearchResult, Verdict
 
 MODES = ("off", "offer", "auto", "always")
 SECONDS = 300.0

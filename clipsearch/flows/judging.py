@@ -1,4 +1,4 @@
-"""Who judges what is to be drawn: the generator itself before, where it says what it can draw; else the encoder after."""
+"""Who judges a picture: before it is drawn the generator, where it says what it can draw; else the encoder after."""
 
 import numpy as np
 
@@ -25,11 +25,15 @@ def read_by(chosen: Chosen, prompt: str) -> str:
     if reading.why_not is None:
         return reading.words
     raise RejectedError(
-        f"Rejected: {name!r} cannot draw {prompt!r}: {reading.why_not}.\n"
+        f"Rejected: {name!r} cannot draw {_short(prompt)!r}: {_short(reading.why_not)}.\n"
         f"It draws one of {len(chosen.scope.names())} things before a plain colour; "
         f"clipsearch generate --list --model {name} names them.\n"
         "Others draw more: clipsearch generate --list shows them and which are here."
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:199]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def judge(encoder: Encoder, prompt: str, shown: Pixels, level: float = LEVEL) -> Choice:

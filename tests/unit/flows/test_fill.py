@@ -110,6 +110,9 @@ def test_what_a_generator_says_it_cannot_draw_is_rejected_before_anything_is_dra
     assert str(caught.value).count("\n") == 2 and "generate --list" in str(caught.value)
     (service,) = collection._drawers.values()
     assert service._process is None and not os.path.exists(GeneratedFolder(collection.path).path)
+    with pytest.raises(RejectedError) as caught:
+        collection.generate("zebra " * 900 + "x" * 900, model="mini")
+    assert len(str(caught.value)) < 800, "a long prompt is not repeated"
     none = replace(collection.search("red", k=3), verdict=Verdict.NONE)
     filled = collection.fill(none, "a zebra", "auto", model="mini")
     assert filled.generated == () and "cannot draw 'a zebra'" in filled.notes[-1]
