@@ -223,7 +223,7 @@ class Collection:
             column: the column of paths or pictures, where the source is a table.
             excludes: glob patterns of names to leave out; what is indexed already of them is taken out.
             shard: "i/n": index only part i, from 1, of n parts of the source; a file's path decides its part.
-            retry_skipped: decode files again that could not be decoded before and have not changed.
+            retry_skipped: decode files again that could not be decoded before, or were generated, and have not changed.
             batch_size: images per forward pass.
             workers: decode processes; 0 means one a core. Under the engine "ray": of each worker.
             commit_rows: rows after which work is committed.

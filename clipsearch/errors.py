@@ -100,7 +100,7 @@ class GenerationError(ClipsearchError):
 
 
 class RejectedError(GenerationError):
-    """A picture was drawn and does not show what was asked."""
+    """What was drawn does not show what was asked, or the generator says itself that it cannot draw it."""
 
 
 class MissingExtraError(ClipsearchError):

@@ -42,6 +42,7 @@ class SkipReason(StrEnum):
     IO_ERROR = "io_error"
     NON_FINITE = "non_finite"
     ZERO_EMBEDDING = "zero_embedding"
+    GENERATED = "generated"  # a whole picture, no photo: counted as ignored, never as skipped
 
 
 _REASONS = {

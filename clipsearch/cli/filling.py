@@ -52,6 +52,8 @@ def offer(
         console.detail("fill: no generator is on this machine; clipsearch generate --list shows how to get one.")
         return ""
     card = chosen.card
+    if chosen.scope is not None and chosen.scope.read(_words(asked)).why_not:
+        return f" {card.name}, which would draw here, cannot draw that; clipsearch generate --list shows what could."
     took = "time not known yet" if chosen.seconds is None else f"about {chosen.seconds:.0f} s"
     verb = "sketch" if card.caveat else "draw"
     return (

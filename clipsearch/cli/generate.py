@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 @click.command("generate", short_help="Draw a picture of words; it never becomes a hit.")
 @click.argument("prompt", metavar="PROMPT", required=False)
 @options.collection
-@click.option("--list", "show_list", is_flag=True, help="List the generators and say which are on this machine.")
+@click.option(
+    "--list",
+    "show_list",
+    is_flag=True,
+    help="List the generators and say which are on this machine; with --model, what that one draws.",
+)
 @click.option("--model", metavar="NAME", help="What draws, or local-dir:FOLDER. [default: the best on this machine]")
 @click.option("-n", "--best-of", metavar="N", type=click.IntRange(1, 16), help="Draw N, keep the best.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
@@ -84,7 +89,7 @@ def command(
     clipsearch generate "the same in winter" --like ./garden.jpg --strength 0.6
     """  # noqa: D301
     if show_list:
-        return _list(console, as_json)
+        return _list(console, as_json) if wanted["model"] is None else _list_things(console, wanted["model"], as_json)
     if prompt is None:
         raise click.UsageError("Missing argument 'PROMPT': what to draw, in quotes.", click.get_current_context())
     if output is not None:
@@ -161,6 +166,30 @@ def _list(console: Console, as_json: bool) -> int:
         console.json(dump({"schema": "clipsearch.generator/1", **asdict(card), "path": path}) for card, path in found)
     else:
         console.results(_table(console, found))
+    return 0
+
+
+def _list_things(console: Console, model: str, as_json: bool) -> int:
+    """Print what a generator says that it draws, one thing a line."""
+    from clipsearch.flows.generators import weights_folder
+    from clipsearch.generate import load_card
+    from clipsearch.generate.scope import read_scope
+
+    card = load_card(model)
+    scope = read_scope(weights_folder(card))
+    things = [] if scope is None else scope.names()
+    grounds = [] if scope is None else list(scope.backgrounds)
+    if as_json:
+        from clipsearch.present.json_lines import dump
+
+        said = {"things": None} if scope is None else {"things": things, "backgrounds": grounds}
+        console.json([dump({"schema": "clipsearch.scope/1", "name": card.name, **said})])
+        return 0
+    console.results(things)
+    if scope is None:
+        console.note(f"{card.name} does not say what it draws: give it any words.")
+    else:
+        console.note(f"{card.name} draws one of these {len(things)} at a time, on a background: {', '.join(grounds)}.")
     return 0
 
 

@@ -37,7 +37,9 @@ FINISHED_WITH_SKIPS = 3
 )
 @options.exclude
 @click.option("--shard", metavar="I/N", help="Index part I of N of SOURCE, into a collection of its own.")
-@click.option("--retry-skipped", is_flag=True, help="Decode broken files again that have not changed since.")
+@click.option(
+    "--retry-skipped", is_flag=True, help="Decode broken and generated files again that have not changed since."
+)
 @click.option("--column", metavar="NAME", help="The column of paths, pictures or embeddings, where SOURCE is a table.")
 @click.option(
     "--embeddings",

@@ -9,7 +9,9 @@ A generated picture is never a hit. It has a type and a field of its own, no ran
 hit's; it lies in the collection's folder ``generated/`` and never enters the shards or the index. Whatever goes wrong
 while drawing leaves the answer as it was.
 
-What is drawn is drawn several times, and the collection's own encoder chooses the best, or rejects them all.
+What is drawn is drawn several times, and the collection's own encoder chooses the best, or rejects them all. Of a
+generator that says itself what it can draw (``generate/scope.py``) a prompt beyond that is rejected before anything is
+drawn, and what it then draws is only ranked by the encoder: it knows its few things better than the encoder does.
 """
 
 import hashlib
@@ -24,8 +26,9 @@ import numpy as np
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, RejectedError
 from clipsearch.flows.generators import Chosen
+from clipsearch.flows.judging import WITHIN_SCOPE, judge, read_by
 from clipsearch.generate.base import MAX_SIDE, Options, check_request
-from clipsearch.generate.bestofn import Choice, choose, swapped, unrelated
+from clipsearch.generate.bestofn import LEVEL, Choice
 from clipsearch.generate.breaker import Breaker
 from clipsearch.generate.cache import ENDING, GeneratedFolder, cache_key
 from clipsearch.generate.card import GeneratorCard
@@ -35,11 +38,9 @@ from clipsearch.generate.provenance import Origin, encode_png, look, seen
 from clipsearch.generate.service import GeneratorService
 from clipsearch.generate.signing import PictureSigner
 from clipsearch.generate.weights import weights_digest
-from clipsearch.match.bank import STOP_WORDS, bank_queries, kind_of
-from clipsearch.types import Floats, GeneratedImage, Pixels, SearchResult, Verdict
+from clipsearch.types import GeneratedImage, Pixels, SearchResult, Verdict
 
 MODES = ("off", "offer", "auto", "always")
-OTHERS, NEAREST = 199, 24  # captions to test by, and the nearest of them to rank by
 SECONDS = 300.0
 _LIBRARIES = {"diffusers": ("diffusers", "torch"), "mini": ("onnxruntime", "numpy")}  # that decide pixels
 
@@ -104,6 +105,7 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         GenerationError: nothing was drawn; RejectedError: what was drawn does not show it.
     """
     check_request(wish.prompt, wish.n, wish.seed, wish.options)
+    words = read_by(chosen, wish.prompt)
     if wish.signer is not None:
         wish.signer.check()  # now, not after minutes of drawing
     folder = GeneratedFolder(place)
@@ -117,10 +119,10 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         return _again(folder, chosen.card, *found)
     folder.check_room()
     start = time.monotonic()
-    drawn = service.draw(wish.prompt, wish.n, wish.seed, wish.options, wish.source, seconds=wish.seconds)
+    drawn = service.draw(words, wish.n, wish.seed, wish.options, wish.source, seconds=wish.seconds)
     seconds = round(time.monotonic() - start, 3)
     shown = np.stack([seen(picture, encoder.preprocess) for picture in drawn.pixels])
-    choice = judge(encoder, wish.prompt, shown)
+    choice = judge(encoder, wish.prompt, shown, LEVEL if chosen.scope is None else WITHIN_SCOPE)
     seed = wish.seed + choice.picked
     origin = Origin(
         f"clipsearch {library_version('clipsearch')}".strip(),
@@ -139,23 +141,14 @@ def draw(place: str, encoder: Encoder, chosen: Chosen, service: GeneratorService
         "seed": seed,
         "seconds": seconds,
     }
+    if words != wish.prompt:
+        row["read_as"] = words
     if not choice.rejected:  # what is thrown away need not be recognised
         row |= {"sha256": hashlib.sha256(data).hexdigest(), "look": look_field(look(shown[choice.picked]))}
     path, notes = _keep(folder, row, data, choice.rejected)
     if choice.rejected:
         raise _rejection(row)
     return _image(row, path, data, cached=False, notes=[*_caveats(chosen.card), *notes])
-
-
-def judge(encoder: Encoder, prompt: str, shown: Pixels) -> Choice:
-    """Return which of the pictures (n, S, S, 3), as the encoder sees them, shows the prompt best, and if it does."""
-    texts = unrelated(prompt, bank_queries(kind_of(prompt) or "phrase"), STOP_WORDS)[:OTHERS]
-    swaps = swapped(prompt)
-    encoded = encoder.encode_texts([prompt, *texts, *swaps])
-    own, others, contrast = encoded[0], encoded[1 : 1 + len(texts)], encoded[1 + len(texts) :]
-    nearest = others[np.argsort(-(others @ own), kind="stable")[:NEAREST]]
-    images: Floats = encoder.encode_images(shown)
-    return choose(images, own, np.concatenate([nearest, contrast]), others, encoder.logit_scale)
 
 
 def filled(result: SearchResult, images: Sequence[GeneratedImage], notes: Sequence[str] = ()) -> SearchResult:

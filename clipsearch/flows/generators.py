@@ -11,6 +11,7 @@ from clipsearch.generate.cache import GeneratedFolder
 from clipsearch.generate.card import GeneratorCard, cards, load_card
 from clipsearch.generate.hardware import best_card, gpu_gb, library_version, resolve
 from clipsearch.generate.process import Setup
+from clipsearch.generate.scope import Scope, read_scope
 from clipsearch.generate.weights import SHIPPED
 
 ON_GPU, ON_CPU = 4, 2  # pictures drawn, of which the best is kept
@@ -26,12 +27,14 @@ class Chosen:
         setup: how its process is started.
         tries: pictures that it draws at once by default.
         seconds: what a request took last time on this device, or None.
+        scope: what it says that it can draw; None where it says nothing.
     """
 
     card: GeneratorCard
     setup: Setup
     tries: int
     seconds: float | None = None
+    scope: Scope | None = None
 
 
 def weights_folder(card: GeneratorCard) -> str | None:
@@ -70,7 +73,8 @@ def choose_generator(
         )
     device, dtype = resolve(card, device, dtype)
     setup = Setup(GENERATORS[card.family], folder or None, device, dtype, TEXT_TOWERS.get(card.family))
-    return Chosen(card, setup, ON_CPU if device == "cpu" else ON_GPU, _last_seconds(collection, card, device))
+    tries = ON_CPU if device == "cpu" else ON_GPU
+    return Chosen(card, setup, tries, _last_seconds(collection, card, device), read_scope(folder))
 
 
 def _can_draw(card: GeneratorCard) -> bool:

@@ -96,7 +96,7 @@ def ingest(
         column: the column of paths or pictures, where the source is a table.
         excludes: glob patterns of names to leave out; what is indexed already of them goes.
         shard: "i/n": only part i, from 1, of n parts of the source; a file's path alone decides which part it is in.
-        retry_skipped: decode files again that could not be decoded before and have not changed.
+        retry_skipped: decode files again that could not be decoded before, or were generated, and have not changed.
         batch_size: images per forward pass.
         workers: decode processes on this machine; 0 means one a core.
         commit_rows: rows after which work is committed.
@@ -123,11 +123,12 @@ def ingest(
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
         run.holder = opened if isinstance(opened, Holder) else None
         with run.timed("scan"):
-            plan = make_plan(opened, store, tell, retry_skipped=retry_skipped)
+            plan = make_plan(opened, store, tell, retry_skipped=retry_skipped, keep_generated=generated == "mark")
         skip_unopened(run, plan)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
             shield = make_shield(store.path, generated)
+            shield.remember(known.detail for known in plan.still_generated)
             work = Work(
                 plan.to_decode, pool, batch_size, run.is_known, run.timed, looks=shield.wants_looks, holder=run.holder
             )
@@ -197,11 +198,11 @@ def _embed(run: Run, plan: Plan, engine: Engine, work: Work, tell: Callable[[Pro
                 if isinstance(result, Skip):
                     skip_file(run, plan, result, ref)
                     continue
-                is_generated = shield.recognises(result)
-                if is_generated and shield.mode == "ignore":
-                    leave_out(run, plan, result.ref)
+                how = shield.recognise(result)
+                if how is not None and shield.mode == "ignore":
+                    leave_out(run, plan, result.ref, how)
                 else:
-                    _add_embedded(run, plan, result, is_generated)
+                    _add_embedded(run, plan, result, how is not None)
             commit_if_due(run)
             tell(Progress("embed", done, total, len(run.skips)))
 

@@ -1,8 +1,11 @@
-"""Remember the files that could not be decoded, so that an unchanged one is not decoded again.
+"""Remember the files that could not be decoded, so that an unchanged one is not decoded again; and generated pictures.
 
 A file is known by its place, its size and its times, and by the decoder that failed; the next run counts it as skipped
 with the reason found before. Only reasons that lie in the bytes are remembered. What could not be *read* is tried again
 every time, and so is what took too long, too much memory or a worker's life: that may have been the machine's doing.
+
+A generated picture that is kept out (``shield.py``) is remembered in the same way, with the way in which it was
+recognised, but is *ignored*, not skipped: nothing is wrong with it.
 """
 
 import os
@@ -22,13 +25,14 @@ LASTING = {
     SkipReason.CORRUPT,
     SkipReason.TOO_MANY_PIXELS,
     SkipReason.TOO_LARGE_FILE,
+    SkipReason.GENERATED,
 }
 
 Remembered = Mapping[bytes, KnownSkip]  # by place, see ``place_of``
 
 
 def remembered(snapshot: Snapshot) -> dict[bytes, KnownSkip]:
-    """Return the files that are known to be broken, by their place on this machine."""
+    """Return the files that are known to be broken or generated, by their place on this machine."""
     places = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots}
     return {
         place_of(places[skip.root], skip.path, skip.member): skip
@@ -38,7 +42,7 @@ def remembered(snapshot: Snapshot) -> dict[bytes, KnownSkip]:
 
 
 def still_broken(known: KnownSkip | None, ref: ImageRef) -> bool:
-    """Tell whether a file is the one that this very decoder could not decode before."""
+    """Tell whether a file is the very one that was left out before, by this very decoder."""
     return known is not None and known.stamp == (ref.size, ref.mtime_ns, ref.ctime_ns) and known.by == decoder_name()
 
 

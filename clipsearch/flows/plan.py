@@ -31,6 +31,7 @@ class Plan:
     to_decode: list[ImageRef] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     still_broken: list[tuple[Skip, KnownSkip]] = field(default_factory=list)  # as found by an earlier run
+    still_generated: list[KnownSkip] = field(default_factory=list)  # likewise, and to be kept out again
     elsewhere: list[KnownSkip] = field(default_factory=list)  # remembered of what is no part of the source
     replaced: dict[bytes, KnownFile] = field(default_factory=dict)  # place → the row that its new content replaces
     gone: dict[int, KnownFile] = field(default_factory=dict)
@@ -40,8 +41,18 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(source: Source, store: Store, tell: Callable[[Progress], None], *, retry_skipped: bool = False) -> Plan:
-    """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone."""
+def make_plan(
+    source: Source,
+    store: Store,
+    tell: Callable[[Progress], None],
+    *,
+    retry_skipped: bool = False,
+    keep_generated: bool = False,
+) -> Plan:
+    """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone.
+
+    With ``keep_generated`` a picture that was left out as generated is decoded again, to be taken in.
+    """
     snapshot = store.snapshot()
     # Rows that came with ready embeddings are no files to this machine: no scan changes them or finds them gone.
     roots = {root.id: snapshot.root_path(root.id) for root in snapshot.manifest.roots if not root.is_given}
@@ -74,10 +85,15 @@ def make_plan(source: Source, store: Store, tell: Callable[[Progress], None], *,
         else:
             images += 1
             skip = broken.get(place)
-            if skip is not None and not retry_skipped and place not in known and still_broken(skip, entry):
-                plan.still_broken.append((Skip(entry.path, skip.reason, skip.detail, entry.member), skip))
-            else:
+            if skip is None or retry_skipped or place in known or not still_broken(skip, entry):
                 _sort_image(plan, entry, place, known.get(place), sizes)
+            elif skip.reason != SkipReason.GENERATED:
+                plan.still_broken.append((Skip(entry.path, skip.reason, skip.detail, entry.member), skip))
+            elif keep_generated:
+                _sort_image(plan, entry, place, None, sizes)
+            else:
+                plan.still_generated.append(skip)
+                plan.ignored += 1
         if plan.scanned % 500 == 0:
             tell(Progress("scan", plan.scanned, None, len(plan.skips)))
     images += source.elsewhere if isinstance(source, Part) else 0  # those of other parts show that it is mounted

@@ -16,7 +16,7 @@ from clipsearch.flows.places import place_of
 from clipsearch.flows.plan import KEEPS_ITS_ROW, Plan
 from clipsearch.scan import Holder
 from clipsearch.store import ImageRow, KnownSkip, Store, TextRow, Writer
-from clipsearch.types import Decoded, ImageRef, Skip
+from clipsearch.types import Decoded, ImageRef, Skip, SkipReason
 
 
 @dataclass
@@ -71,10 +71,10 @@ def hashes(run: Run, refs: Sequence[ImageRef], pool: DecodePool) -> Iterator[Dec
 
 
 def skip_unopened(run: Run, plan: Plan) -> None:
-    """Note the files that need not be opened to be left out: by the scan, and because they are as broken as before."""
+    """Note the files that need not be opened to be left out: by the scan, and what is as it was before."""
     run.skips += [*plan.skips, *(skip for skip, _ in plan.still_broken)]
     run.left_out += [known_skip(skip, run.root_id, run.prefix, None) for skip in plan.skips]
-    run.left_out += [*(known for _, known in plan.still_broken), *plan.elsewhere]
+    run.left_out += [*(known for _, known in plan.still_broken), *plan.still_generated, *plan.elsewhere]
 
 
 def skip_file(run: Run, plan: Plan, skip: Skip, ref: ImageRef) -> None:
@@ -87,9 +87,11 @@ def skip_file(run: Run, plan: Plan, skip: Skip, ref: ImageRef) -> None:
             run.dropped.append(row.id)
 
 
-def leave_out(run: Run, plan: Plan, ref: ImageRef) -> None:
-    """Count a picture as ignored that is none of the collection's; the row of its former content goes."""
+def leave_out(run: Run, plan: Plan, ref: ImageRef, how: str) -> None:
+    """Count a picture as ignored that was recognised as generated; the row of its former content goes."""
     plan.ignored += 1
+    skip = Skip(ref.path, SkipReason.GENERATED, how, ref.member)
+    run.left_out.append(known_skip(skip, run.root_id, run.prefix, ref))
     row = plan.replaced.pop(place_of(run.source_root, ref.path, ref.member), None)
     if row is not None:
         run.dropped.append(row.id)

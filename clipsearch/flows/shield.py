@@ -6,10 +6,12 @@ collection's ledger, or by looking like a picture of the ledger, saved again or 
     ignore   it is left out and counted as ignored, never as a failure
     mark     it is indexed, with true in the column ``generated``, and every view says so
 
-and a note says how many there were.
+and a note says how many there were. One that is left out is remembered like a broken file (``left_out.py``): as long as
+it does not change it is neither opened nor decoded again.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from clipsearch.errors import InputError
@@ -33,12 +35,16 @@ class Shield:
         """Whether it must see thumbnails: there is a picture in the ledger that others may look like."""
         return bool(self.marks.looks)
 
-    def recognises(self, image: Embedded) -> bool:
-        """Tell whether a picture is generated, and count it if so."""
+    def recognise(self, image: Embedded) -> str | None:
+        """Return by what a picture is known to be generated, and count it; None where it is not."""
         how = self._how(image)
         if how is not None:
             self.found[how] += 1
-        return how is not None
+        return how
+
+    def remember(self, ways: Iterable[str]) -> None:
+        """Count pictures that an earlier run recognised in these ways."""
+        self.found.update(ways)
 
     def notes(self) -> list[str]:
         """Return one sentence on what was recognised; none where nothing was."""

@@ -38,7 +38,14 @@ class Choice:
     rejected: bool
 
 
-def choose(images: Floats, prompt: Floats, contrast: Floats, others: Floats, scale: float | None = None) -> Choice:
+def choose(
+    images: Floats,
+    prompt: Floats,
+    contrast: Floats,
+    others: Floats,
+    scale: float | None = None,
+    level: float = LEVEL,
+) -> Choice:
     """Choose a picture.
 
     Args:
@@ -47,12 +54,13 @@ def choose(images: Floats, prompt: Floats, contrast: Floats, others: Floats, sca
         contrast: (m, D) captions near the prompt that say something else, to rank by.
         others: (k, D) captions of other things, drawn without regard to the prompt, to test by.
         scale: the encoder's factor of the cosine, or None.
+        level: share of pictures with nothing of the prompt that may pass; 1 rejects only what is not finite.
     """
     scores = normalised(images, prompt, contrast, DEFAULT_SCALE if scale is None else scale)
     picked = int(np.argmax(scores))  # the first of equals: the lower seed
     own, rest = float(images[picked] @ prompt), others @ images[picked]
     p_value = (1 + int((rest >= own).sum())) / (len(rest) + 1)
-    passed = np.isfinite(own) and p_value <= LEVEL / len(images)
+    passed = np.isfinite(own) and (level >= 1 or p_value <= level / len(images))
     return Choice(picked, tuple(float(score) for score in scores), p_value, not passed)
 
 

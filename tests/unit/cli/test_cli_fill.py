@@ -73,6 +73,13 @@ def test_offer_says_in_the_one_line_what_drawing_would_take_and_draws_nothing(cl
     assert cli("search", "a rocket", "-q", *FILL).err == ""
 
 
+def test_nothing_is_offered_that_the_generator_says_it_cannot_draw(cli, answers):
+    say(answers, "none")
+    done = cli("search", "two dogs in the snow")
+    assert done.code == 1 and done.err.count("\n") == 1 and "--fill auto" not in done.err
+    assert "mini, which would draw here, cannot draw that; clipsearch generate --list" in done.err
+
+
 @pytest.mark.parametrize("verdict", ["match", "weak", "uncalibrated"])
 def test_auto_draws_on_none_only(cli, answers, verdict):
     say(answers, verdict)
@@ -216,6 +223,22 @@ def test_generators_are_listed_with_licence_and_size(cli, photos_indexed):
     cards = [json.loads(line) for line in cli("generate", "--list", "--json").lines]
     assert {card["licence"] != "" for card in cards} == {True} and "gradient" not in {card["name"] for card in cards}
     assert all(len(line) <= 80 for line in cli("generate", "--list", "--no-color", terminal=True).lines[:-1])
+
+
+def test_what_a_generator_draws_is_listed_where_it_says_so(cli, photos_indexed):
+    done = cli("generate", "--list", "--model", "mini")
+    assert done.code == 0 and len(done.lines) == 106 and done.lines[0] in ("dog", b"dog") and "purple" in done.err
+    (said,) = [json.loads(line) for line in cli("generate", "--list", "--model", "mini", "--json").lines]
+    assert len(said["things"]) == 106 and "purple" in said["backgrounds"]
+    done = cli("generate", "--list", "--model", "sd-turbo")
+    assert done.code == 0 and done.lines == [] and "does not say what it draws" in done.err
+
+
+def test_what_the_generator_cannot_draw_is_rejected_in_three_lines(cli, photos_indexed):
+    done = cli("generate", "two dogs in the snow", "--model", "mini")
+    assert done.code == 1 and done.out == b"" and done.err.strip().count("\n") == 2
+    for words in ("Rejected: 'mini' cannot draw 'two dogs in the snow'", "106 things", "--list --model mini"):
+        assert words in done.err
 
 
 def test_generated_pictures_are_listed_shown_and_removed(cli, photos_indexed):

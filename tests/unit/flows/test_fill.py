@@ -104,6 +104,32 @@ def test_what_could_not_be_drawn_is_rejected_with_that_word_and_not_kept(collect
     assert len(list(GeneratedFolder(collection.path).ledger.rows())) == 1
 
 
+def test_what_a_generator_says_it_cannot_draw_is_rejected_before_anything_is_drawn(collection):
+    with pytest.raises(RejectedError, match=r"Rejected: 'mini' cannot draw 'a zebra': it does not know") as caught:
+        collection.generate("a zebra", model="mini")
+    assert str(caught.value).count("\n") == 2 and "generate --list" in str(caught.value)
+    (service,) = collection._drawers.values()
+    assert service._process is None and not os.path.exists(GeneratedFolder(collection.path).path)
+    with pytest.raises(RejectedError) as caught:
+        collection.generate("zebra " * 900 + "x" * 900, model="mini")
+    assert len(str(caught.value)) < 800, "a long prompt is not repeated"
+    none = replace(collection.search("red", k=3), verdict=Verdict.NONE)
+    filled = collection.fill(none, "a zebra", "auto", model="mini")
+    assert filled.generated == () and "cannot draw 'a zebra'" in filled.notes[-1]
+    assert not collection.fill(none, "a red zebra", "auto", model="gradient").notes, "that one says nothing: it tries"
+
+
+def test_what_it_says_it_can_draw_is_told_in_its_own_words_and_only_ranked(collection):
+    """The hashing encoder finds nothing of an apple in a picture of one; it is kept all the same."""
+    image = collection.generate("a nice red apple", model="mini", seconds=120)
+    (row,) = GeneratedFolder(collection.path).ledger.rows()
+    assert (row["prompt"], row["read_as"], row["rejected"]) == ("a nice red apple", "an apple", False)
+    plain = collection.generate("an apple", model="mini", seconds=120, seed=image.seed, best_of=1)
+    with Image.open(image.path) as told, Image.open(plain.path) as same:
+        np.testing.assert_array_equal(np.asarray(told), np.asarray(same))
+    assert "read_as" not in list(GeneratedFolder(collection.path).ledger.rows())[-1]
+
+
 def test_the_best_of_several_is_the_one_with_the_best_score(collection):
     image = draw(collection, best_of=4, seed=3)
     (row,) = GeneratedFolder(collection.path).ledger.rows()

@@ -39,6 +39,83 @@ def test_a_copy_is_left_out_by_mark_and_by_ledger_and_by_its_look(drawn):
     assert paths(collection) == {"a.png", "b.png"}
 
 
+def decodes(report):
+    """Whether any file was opened: hashed or decoded."""
+    return "decode" in report.stages or "hash" in report.stages
+
+
+@pytest.fixture
+def kept_out(drawn):
+    """Three pictures beside the photos, one for each way to be recognised, and a first run that kept them out."""
+    from PIL.PngImagePlugin import PngInfo
+
+    folder, collection, image = drawn
+    shutil.copy(image.path, folder / "renamed.png")
+    marks = PngInfo()
+    marks.add_text("parameters", "a castle\nSteps: 20, Sampler: Euler a, Seed: 1")
+    with Image.open(image.path) as picture:
+        picture.save(folder / "again.jpg", quality=85)
+    with Image.open(folder / "a.png") as picture:
+        picture.resize((70, 70)).save(folder / "castle.png", pnginfo=marks)
+    first = collection.index(folder)
+    assert first.ignored == 3 and decodes(first)
+    return folder, collection, first
+
+
+def test_a_second_run_keeps_them_out_without_opening_them_and_says_the_same(kept_out):
+    folder, collection, first = kept_out
+    second = collection.index(folder)
+    assert not decodes(second) and second.version == first.version
+    assert (second.ignored, second.skips, second.unchanged, second.scanned) == (3, (), 2, 5)
+    assert second.notes == first.notes and "3 generated pictures left out" in second.notes[0]
+    assert paths(collection) == {"a.png", "b.png"}
+
+
+def test_one_that_changed_is_looked_at_again_and_kept_out_or_taken_in_for_what_it_is_now(kept_out):
+    folder, collection, _ = kept_out
+    with Image.open(folder / "castle.png") as picture:
+        text, half = picture.info["parameters"], picture.resize((35, 35))
+    from PIL.PngImagePlugin import PngInfo
+
+    marks = PngInfo()
+    marks.add_text("parameters", text)
+    half.save(folder / "castle.png", pnginfo=marks)
+    make_photo(folder / "again.jpg", (10, 200, 30), 8)
+    report = collection.index(folder)
+    assert decodes(report) and (report.ignored, report.embedded, report.skips) == (2, 1, ())
+    assert "1 in the ledger" in report.notes[0] and "1 marked in the file" in report.notes[0]
+    assert paths(collection) == {"a.png", "b.png", "again.jpg"} and not decodes(collection.index(folder))
+
+
+def test_retry_skipped_looks_again_and_another_mode_takes_them_in(kept_out):
+    folder, collection, first = kept_out
+    again = collection.index(folder, retry_skipped=True)
+    assert decodes(again) and again.ignored == 3 and again.notes == first.notes
+    marked = collection.index(folder, generated="mark")
+    assert (marked.ignored, marked.embedded + marked.reused, marked.images_total) == (0, 3, 5)
+    assert not decodes(collection.index(folder, generated="mark"))
+
+
+def test_a_run_of_another_folder_does_not_forget_them_and_one_that_is_gone_is_forgotten(kept_out, tmp_path):
+    folder, collection, _ = kept_out
+    collection.index(make_photo(tmp_path / "other" / "one.png", (7, 8, 9), 9).parent)
+    assert not decodes(collection.index(folder))
+    (folder / "castle.png").unlink()
+    assert collection.index(folder).ignored == 2 and len(collection._store.snapshot().skipped()) == 2
+
+
+def test_they_never_make_the_command_exit_with_3(kept_out, capsys):
+    from clipsearch.cli import run
+
+    folder, collection, _ = kept_out
+    path = collection.path
+    collection.close()
+    for more in ((), (), ("--retry-skipped",)):
+        assert run(["index", str(folder), "-i", path, "--jobs", "1", *more]) == 0
+        said = capsys.readouterr()
+        assert "3 generated pictures left out" in said.err and "0 skipped, 3 ignored" in said.err + said.out
+
+
 def test_another_generators_picture_is_left_out_by_its_mark(drawn):
     from PIL.PngImagePlugin import PngInfo
 

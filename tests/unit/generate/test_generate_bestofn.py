@@ -46,6 +46,17 @@ def test_pictures_with_nothing_of_the_prompt_pass_no_more_often_than_the_level(n
     assert passed / 400 <= LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / 400)
 
 
+def test_at_level_one_pictures_are_ranked_and_only_what_is_not_finite_is_rejected():
+    rng = np.random.default_rng(5)
+    texts = rows(rng, 224, 16)
+    images = rows(rng, 4, 16)
+    strict = choose(images, texts[0], texts[1:25], texts[25:])
+    lenient = choose(images, texts[0], texts[1:25], texts[25:], level=1.0)
+    assert strict.rejected and not lenient.rejected
+    assert (lenient.picked, lenient.scores, lenient.p_value) == (strict.picked, strict.scores, strict.p_value)
+    assert choose(np.full((1, 16), np.nan, np.float32), texts[0], texts[1:25], texts[25:], level=1.0).rejected
+
+
 def test_a_picture_of_the_prompt_passes():
     rng = np.random.default_rng(3)
     texts = rows(rng, 224, 64)
