@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.augment import RUNGS
 from clipsearch.embed.base import Encoder
@@ -116,10 +117,7 @@ def _off(augmenter: Augmenter) -> str:
             f"imagined: nothing was drawn: {augmenter.unmeasured}; 'clipsearch augment fit --rung imagined' does so, "
             "--imagine-anyway draws without evidence."
         )
-    return (
-        f"imagined: off for want of evidence: {summary(augmenter.imagined)}; --imagine-anyway draws all the same, "
-        "but expect less."
-    )
+    return f"imagined: off for want of evidence: {summary(augmenter.imagined)}; --imagine-anyway draws all the same."
 
 
 def _left_out(why: str) -> str:
@@ -184,7 +182,7 @@ def fit(
     return evidence
 
 
-def sample(keys: "np.ndarray[tuple[int], np.dtype[np.uint64]]", targets: Ints) -> Ints:
+def sample(keys: NDArray[np.uint64], targets: Ints) -> Ints:
     """Return positions of one caption of each picture, the first, in an order that only the pictures' contents decide.
 
     Args:
@@ -215,7 +213,7 @@ def _draw_all(
             weights = image.weights
         except RejectedError:
             rejected += 1
-        except GenerationError:
+        except (GenerationError, InputError):  # the latter of a caption as no generator takes it
             check_breaker(imaginer.path)  # several in a row end it all
         if number == 1 and seconds is None:  # the first one loads the model
             say(_duration(len(texts) - 2, time.monotonic() - start, imaginer.generator))
