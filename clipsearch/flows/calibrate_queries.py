@@ -19,7 +19,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.match import bank
 from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries, max_samples
 from clipsearch.match.scores import sample
-from clipsearch.types import Floats, Ints
+from clipsearch.types import Floats
 
 _BATCH = 256
 _SPARE = 6  # captions looked at for each query wanted: some are the same picture's, some yield none of a kind
@@ -124,20 +124,15 @@ def caption_queries(
     texts: Rows,
     target: Rows,
     tower: Texts,
-    chose: Ints | None = None,
+    chosen: bool = False,
 ) -> Queries | None:
     """Return captions as queries of a kind, as many as ``target`` needs; None where there are too few.
 
-    ``chose`` (n,) are ids of the pictures whose captions chose a strength already; theirs are left out then.
+    ``chosen`` says that the strength of the hub correction is known, so that none of them is needed to choose it.
     """
-    if chose is None:
-        used, fewest = list(made)[: max_queries(len(target.ids))], MIN_QUERIES
-    else:
-        apart = set(chose.tolist())
-        used = [text for text, caption in made.items() if caption.image_id not in apart]
-        used, fewest = used[: max_samples(len(target.ids))], MIN_QUERIES * 2 // 3
-    if len(used) < fewest:
+    if len(made) < MIN_QUERIES:
         return None
+    used = list(made)[: max_samples(len(target.ids)) if chosen else max_queries(len(target.ids))]
     homes = np.array([made[text].image_id for text in used], dtype=np.int64)
     ids = np.array([made[text].id for text in used], dtype=np.int64)
     if kind == "sentence":  # a sentence is its caption as it stands, which was embedded when it was indexed

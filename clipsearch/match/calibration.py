@@ -2,8 +2,8 @@
 
 With captions: each is scored with its whole concept left out (the null), and with everything in place (answerable). A
 third of them chooses how much of the hubs to subtract, by how well it separates the two; the rest are the samples, so
-that the choice does not make the levels untrue. Sentences choose for phrases and keywords too: a sentence is a caption as
-it stands, embedded when it was indexed, while the others go through the text tower, which is what takes longest.
+that the choice does not make the levels untrue. Sentences choose for phrases and keywords too: a sentence is a caption
+as it stands, embedded when it was indexed; the others go through the text tower, which takes longest.
 
 Without captions nobody knows which generic queries have an answer, and a person asks for things nearer to the
 collection than a bank made for everybody. Measured: the whole bank, concepts left out, let through 30 to 45 % of absent
@@ -101,7 +101,7 @@ def from_captions(queries: Queries, blocks: Blocks, strength: float | None = Non
     Args:
         queries: captions.
         blocks: gives all rows, each time it is called.
-        strength: of the hub correction, chosen on other pictures' captions; None lets a third of the queries choose.
+        strength: of the hub correction, chosen on queries of another kind; None lets a third of these choose.
     """
     whole, null = find_both(queries, blocks)
     if strength is not None:
