@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.alike import Limits
     from clipsearch.flows.ask import Answer, Asker, ColumnReport
     from clipsearch.flows.augment_files import AugmentEvidence
+    from clipsearch.flows.augmenter import Augmenter
     from clipsearch.flows.captions import CaptionCounts
     from clipsearch.flows.cluster import ClusterReport
     from clipsearch.flows.compact import CompactReport
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.evaluate_words import AnswerAccuracy, CaptionAccuracy, LabelAccuracy, TagAccuracy
     from clipsearch.flows.export import ExportReport
     from clipsearch.flows.generators import Chosen
+    from clipsearch.flows.imagine import Imaginer
     from clipsearch.flows.import_embeddings import ImportReport
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.outcome import BuildReport
@@ -79,6 +81,7 @@ class _Options(TypedDict, total=False):
     where: str | None
     recall: float | None
     augment: bool
+    imagine: bool | str
     fold: bool
     more: Sequence[int]
     less: Sequence[int]
@@ -453,6 +456,7 @@ class Collection:
         where: str | None = None,
         recall: float | None = None,
         augment: bool = True,
+        imagine: bool | str = False,
         fold: bool = False,
         more: Sequence[int] = (),
         less: Sequence[int] = (),
@@ -480,6 +484,9 @@ class Collection:
                 picture. None takes 0.97.
             augment: let the rungs that ``fit_augment`` switched on put the nearest pictures of a text into a new
                 order; scores and verdict stay those of the text alone. Not with ``where`` and sums of parts.
+            imagine: draw a picture for the text (a minute at most) and let it take part in that order, where
+                ``fit_augment(["imagined"])`` switched that on; "anyway" does so without evidence. ``notes`` says what
+                was drawn, or why nothing was; the search never fails of it.
             fold: fold pictures that show the same thing (the same bytes or picture, the same burst) into one hit;
                 ``SearchResult.folded`` has the others. The verdict does not depend on it.
             more: row ids of pictures that the hits should be more like; the query itself always weighs most.
@@ -518,7 +525,7 @@ class Collection:
             recall=recall,
             notes=view.notes if target == "image" else (),
             judge=view.judge(KINDS[target], where, self._lock),
-            augmenter=view.augmenter() if augment else None,
+            augmenter=self._augmenter(view, augment, imagine),
             fold=fold,
             feedback=feedback,
         )
@@ -575,18 +582,12 @@ class Collection:
             MissingExtraError: what draws or signs is not installed.
             GenerationError: nothing was drawn; RejectedError: what was drawn does not show the prompt.
         """
-        from clipsearch.errors import WeightsNotFoundError
         from clipsearch.flows.fill import Wish, draw, read_source
-        from clipsearch.flows.generators import choose_generator
+        from clipsearch.flows.generators import need_generator
         from clipsearch.generate.base import Options
         from clipsearch.generate.signing import read_signer
 
-        chosen = choose_generator(self.path, model, device, dtype)
-        if chosen is None:
-            raise WeightsNotFoundError(
-                "No generator is on this machine, so nothing can be drawn.\n"
-                "To see which there are and how to get one: clipsearch generate --list"
-            )
+        chosen = need_generator(self.path, model, device, dtype)
         card = chosen.card
         options = Options(
             width=width or card.width,
@@ -603,6 +604,29 @@ class Collection:
         signer = None if sign_with is None else read_signer(os.fspath(sign_with[0]), os.fspath(sign_with[1]))
         wish = Wish(prompt, best_of or chosen.tries, seed, options, source, with_prompt, seconds, signer)
         return draw(self.path, self.encoder, chosen, self._drawer(chosen), wish)
+
+    def _augmenter(self, view: "View", augment: bool, imagine: bool | str) -> "Augmenter | None":
+        """Return the rungs for a search."""
+        if imagine and not augment:
+            raise InputError(
+                "imagine is a kind of augmentation, and augment=False leaves all out. Give one of the two."
+            )
+        known = view.augmenter() if augment else None
+        if not imagine:
+            return known
+        from clipsearch.flows.augmenter import Augmenter
+        from clipsearch.flows.imagine import imagining
+
+        return imagining(known or Augmenter(), self._imaginer, "measured" if imagine is True else str(imagine))
+
+    def _imaginer(self, model: str | None) -> "Imaginer":
+        """Return what draws for a query, by the name of a generator."""
+        from clipsearch.flows.imagine import SECONDS, Imaginer
+
+        def draw(text: str) -> GeneratedImage:
+            return self.generate(text, model=model, seconds=SECONDS)
+
+        return Imaginer(self.path, draw, lambda: self.encoder, model or "the best generator")
 
     def _drawer(self, chosen: "Chosen") -> "GeneratorService":
         """Return what runs a generator; the same one as before, as long as it is the same generator."""
@@ -1107,23 +1131,50 @@ class Collection:
             self._current().snapshot, self.encoder, target=target, repetitions=repetitions, seed=seed, tell=progress
         )
 
-    def fit_augment(self, *, progress: "Callable[[Progress], None] | None" = None) -> "AugmentEvidence":
+    def fit_augment(
+        self,
+        rungs: Sequence[str] | None = None,
+        *,
+        generator: str | None = None,
+        samples: int = 100,
+        progress: "Callable[[Progress], None] | None" = None,
+        say: Callable[[str], None] | None = None,
+    ) -> "AugmentEvidence":
         """Measure on the collection's own held-back captions what each rung changes, and switch on those that help.
 
         A rung is on only where the lower bound of the 95 % interval of its change in R@10 is above zero. The model is
-        not needed. New pictures or captions put all rungs out of use until the next call.
+        not needed, but for "imagined". New pictures or captions put all rungs out of use until the next call.
 
         Args:
-            progress: called after each rung.
+            rungs: names; None takes all but "imagined", which draws a picture for each of ``samples`` captions, and is
+                used by searches that ask for it (``imagine``) only.
+            generator: what draws; None takes the best one on this machine.
+            samples: captions to draw for, 50 to 2,000.
+            progress: called after each rung, or picture.
+            say: called with how long drawing will take, before most of it.
 
         Raises:
             InputError: fewer than 100 pictures, or than 90 % of them, have a caption, or there are more than 50,000.
+            UnknownNameError: there is no such rung or generator.
+            GenerationError: drawing failed several times in a row.
             StorageError: the result cannot be written.
         """
-        from clipsearch.flows.augment import fit
+        from clipsearch.flows.augment import choose_rungs, fit, is_current
 
         self.refresh()
-        return fit(self._current().snapshot, tell=progress)
+        plain, drawn = choose_rungs(rungs)
+        snapshot = self._current().snapshot
+        evidence = None
+        if plain is None or plain or not is_current(snapshot):
+            evidence = fit(snapshot, names=plain or None, tell=progress)
+        if not drawn:
+            return cast("AugmentEvidence", evidence)
+        from clipsearch.flows.generators import need_generator
+        from clipsearch.flows.imagine import fit as fit_imagined
+
+        chosen = need_generator(self.path, generator)
+        imaginer = self._imaginer(chosen.card.name)
+        return fit_imagined(snapshot, imaginer, samples=samples, seconds=chosen.seconds, tell=progress, say=say)
 
     def augment_evidence(self) -> "AugmentEvidence | None":
         """Return what the last ``fit_augment`` measured; None where there was none."""

@@ -28,18 +28,22 @@ class Pairs:
         texts: (P, D) float32, unit norm.
         images: (P, D) float32, unit norm; row p is the picture of caption p.
         owners: (P,) ids of the pictures.
+        drawn: (P, D) float32, unit norm: a picture that a generator drew for each caption, zeros where it could not;
+            None where none were drawn.
     """
 
     texts: Floats
     images: Floats
     owners: Ints
+    drawn: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.owners)
 
     def part(self, which: NDArray[Any]) -> "Pairs":
         """Return some of the pairs, by mask or position (m,)."""
-        return Pairs(self.texts[which], self.images[which], self.owners[which])
+        drawn = None if self.drawn is None else self.drawn[which]
+        return Pairs(self.texts[which], self.images[which], self.owners[which], drawn)
 
 
 class Rung(Protocol):
@@ -65,8 +69,14 @@ class Rung(Protocol):
         """Return what to keep on disk, small and without pickles."""
         ...
 
-    def prior(self, xq: Floats) -> Floats | None:
-        """Return what to add to queries (Q, D): (Q, D) float32 of unit norm, or None for a rung of rows."""
+    def prior(self, xq: Floats, drawn: Floats | None = None) -> Floats | None:
+        """Return what to add to queries (Q, D): (Q, D) float32 of unit norm, or None for a rung of rows.
+
+        Args:
+            xq: (Q, D) float32, unit norm.
+            drawn: (Q, D) a picture drawn for each query, as in ``Pairs``; looked at by the rungs in ``DRAWN`` only,
+                which add nothing (zeros) where there is none.
+        """
         ...
 
     def row_term(self, rows: Floats) -> Floats | None:
@@ -74,9 +84,12 @@ class Rung(Protocol):
         ...
 
 
-def term(rung: Rung, query: Floats, rows: Floats) -> Floats:
-    """Return a rung's term for one query (D,) and rows (m, D): (m,) float32, not yet weighted."""
-    added = rung.prior(query[None])
+def term(rung: Rung, query: Floats, rows: Floats, drawn: Floats | None = None) -> Floats:
+    """Return a rung's term for one query (D,), with a picture drawn for it (D,) or none, and rows (m, D).
+
+    It is (m,) float32, not yet weighted.
+    """
+    added = rung.prior(query[None], None if drawn is None else drawn[None])
     if added is not None:
         return rows @ added[0]
     own = rung.row_term(rows)

@@ -38,7 +38,7 @@ class Hubs:
         """Return the bank (B, D) as float16."""
         return {"bank": self._bank.astype(np.float16)}
 
-    def prior(self, xq: Floats) -> None:
+    def prior(self, xq: Floats, drawn: Floats | None = None) -> None:
         """Return None: nothing is added to queries."""
 
     def row_term(self, rows: Floats) -> Floats:

@@ -41,7 +41,7 @@ class NearestCaptions:
         """Return captions and pictures (P, D) as float16."""
         return {"texts": self._texts.astype(np.float16), "images": self._images.astype(np.float16)}
 
-    def prior(self, xq: Floats) -> Floats:
+    def prior(self, xq: Floats, drawn: Floats | None = None) -> Floats:
         """Return the expected pictures (Q, D) of queries (Q, D)."""
         found = np.empty((len(xq), self._images.shape[1]), np.float32)
         for start in range(0, len(xq), QUERIES):

@@ -80,7 +80,7 @@ class DiffusionPrior:
         means = {"text_mean": self._text_mean, "image_mean": self._image_mean, "scales": self._scales}
         return {**self._network, **means}
 
-    def prior(self, xq: Floats) -> Floats:
+    def prior(self, xq: Floats, drawn: Floats | None = None) -> Floats:
         """Return the expected pictures (Q, D) of queries (Q, D)."""
         noise = np.random.default_rng(SEED + 1).standard_normal((DRAWS, xq.shape[1]), np.float32)
         found = np.empty((len(xq), len(self._image_mean)), np.float32)

@@ -45,7 +45,7 @@ class Ridge:
         """Return the map (D, D) and what it adds (D,)."""
         return {"weight": self._weight, "offset": self._offset}
 
-    def prior(self, xq: Floats) -> Floats:
+    def prior(self, xq: Floats, drawn: Floats | None = None) -> Floats:
         """Return the expected pictures (Q, D) of queries (Q, D)."""
         return unit(xq @ self._weight + self._offset)
 

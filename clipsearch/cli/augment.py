@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,9 +12,11 @@ from clipsearch.cli.augment_images import command as images
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
-    from clipsearch import AugmentEvidence, Collection, Progress
+    from clipsearch import AugmentEvidence, Collection
     from clipsearch.evaluation.paired import Change
+    from clipsearch.flows.augment_files import Imagining
 
+IMAGINED = "imagined"
 LEGEND = """R@10, R@1, MRR: change on top of the rungs that are on above it; alone: change of R@10 of that rung alone
 points of 100, 95 % intervals in brackets; a rung is on where the lower end of its R@10 is above zero"""
 
@@ -26,6 +28,7 @@ def command(ctx: click.Context) -> None:
 
     \b
     clipsearch augment fit
+    clipsearch augment fit --rung imagined --generator mini
     clipsearch augment show
     clipsearch augment off
     clipsearch augment images SRC OUT
@@ -36,20 +39,43 @@ def command(ctx: click.Context) -> None:
 
 @command.command("fit", short_help="Measure all rungs and switch on those that help.")
 @options.collection
+@click.option("--rung", "rungs", metavar="NAME", multiple=True, help="Measure this one; repeatable.")
+@click.option("--generator", metavar="NAME", help="What draws for imagined. [default: the best on this machine]")
+@click.option("--samples", metavar="N", type=click.IntRange(50, 2_000), help="Captions to draw for. [default: 100]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.common
-def fit(console: Console, index: str | None, indexes_dir: str, as_json: bool) -> int:
+def fit(
+    console: Console,
+    index: str | None,
+    indexes_dir: str,
+    rungs: tuple[str, ...],
+    generator: str | None,
+    samples: int | None,
+    as_json: bool,
+) -> int:
     """Measure all rungs on held-back captions of the collection, and switch on those that help.
 
-    At least 100 pictures are needed, nine in ten of them with captions; the model is not.
+    At least 100 pictures are needed, nine in ten of them with captions; the model is not. The rung imagined, a picture
+    drawn for each query, is measured only where it is named, and used by search --imagine.
 
     \b
     clipsearch augment fit -i photos
+    clipsearch augment fit -i photos --rung imagined --generator mini --samples 100
     """  # noqa: D301
     from clipsearch.cli.progress import progress_bar
 
+    if (generator or samples) and IMAGINED not in rungs:
+        missing = "--generator and --samples go with --rung imagined."
+        raise click.UsageError(missing, click.get_current_context())
+    how: dict[str, Any] = {"generator": generator, **({"samples": samples} if samples else {})}
     with progress_bar(console) as show:
-        return _answer(console, index, indexes_dir, as_json, lambda collection: _fitted(collection, show))
+        return _answer(
+            console,
+            index,
+            indexes_dir,
+            as_json,
+            lambda collection: collection.fit_augment(rungs or None, **how, progress=show, say=console.note),
+        )
 
 
 @command.command("show", short_help="Show what the last fit measured.")
@@ -76,10 +102,6 @@ def off(console: Console, index: str | None, indexes_dir: str) -> int:
 
 
 command.add_command(images)
-
-
-def _fitted(collection: "Collection", show: "Callable[[Progress], None] | None") -> "AugmentEvidence":
-    return collection.fit_augment(progress=show)
 
 
 def _answer(
@@ -111,6 +133,8 @@ def _answer(
     )
     console.results(_table(console, evidence))
     console.note(LEGEND)
+    if evidence.imagined is not None:
+        console.note(_drawn(evidence.imagined))
     console.note(f"searches: {state}")
     return 0
 
@@ -126,11 +150,20 @@ def _table(console: Console, evidence: "AugmentEvidence") -> list[str]:
             f"{rung.weight:g}",
             *(_points(change) for change in (rung.r10, rung.r1, rung.mrr, rung.alone)),
         ]
-        for rung in evidence.trial.rungs
+        for rung in (*evidence.trial.rungs, *(() if evidence.imagined is None else evidence.imagined.trial.rungs))
     ]
     if not is_terminal(sys.stdout):
         return list(plain(columns, rows))
     return list(render(columns, rows, terminal_width(sys.stdout), console.colour(sys.stdout)))
+
+
+def _drawn(imagined: "Imagining") -> str:
+    rest = imagined.asked - imagined.drawn - imagined.rejected
+    failed = f", {rest:,} failed" if rest else ""
+    return (
+        f"imagined: {imagined.asked:,} captions; {imagined.generator} drew {imagined.drawn:,}, "
+        f"{imagined.rejected:,} did not show the caption{failed}; used by search --imagine only"
+    )
 
 
 _TITLES = ("weight", "R@10", "R@1", "MRR", "alone")

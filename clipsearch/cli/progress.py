@@ -24,6 +24,7 @@ STAGES = {
     "measure": "measuring",
     "calibrate": "calibrating",
     "augment": "measuring",
+    "imagine": "drawing",
     "import": "importing",
     "export": "exporting",
     "look": "looking",

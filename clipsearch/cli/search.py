@@ -72,6 +72,12 @@ NOTHING_FOUND = 1
 @again_options
 @click.option("--explain", is_flag=True, help="Say of each hit its rank by score alone, and what changed it.")
 @click.option("--no-augment", is_flag=True, help="Leave hits in the order of their scores, whatever was fitted.")
+@click.option(
+    "--imagine",
+    flag_value="measured",
+    help="Draw a picture of QUERY and let it change the order, if 'augment fit --rung imagined' found that it helps.",
+)
+@click.option("--imagine-anyway", "imagine", flag_value="anyway", help="The same without evidence that it helps.")
 @click.option("-f", "--files", is_flag=True, help="Print paths only, one a line.")
 @click.option("-0", "--null", is_flag=True, help="Print paths only, each with a NUL behind it.")
 @click.option(
@@ -106,6 +112,7 @@ def command(
     again: Again,
     explain: bool,
     no_augment: bool,
+    imagine: str | None,
     files: bool,
     null: bool,
     as_json: bool,
@@ -158,7 +165,7 @@ def command(
             plus,
             minus,
             **wanted,
-            **_given(where=where, recall=request.recall, augment=False if no_augment else None),
+            **_given(where=where, recall=request.recall, augment=False if no_augment else None, imagine=imagine),
         )
         run_by = f" ({collection.how})" if collection.how else ""
         console.detail(f"{collection.path}: model {collection.model}{run_by}, {time.monotonic() - start:.2f} s")

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from clipsearch.augment import RUNGS
+from clipsearch.augment import DRAWN, RUNGS
 from clipsearch.augment.base import Pairs
 from clipsearch.errors import InputError
 from clipsearch.flows.augment_files import AugmentEvidence, Kept, load_kept, save
-from clipsearch.flows.augment_trial import FOLDS, measure
+from clipsearch.flows.augment_trial import FOLDS, measure, row_folds_of
+from clipsearch.flows.augmenter import staleness
 from clipsearch.flows.calibrate_rows import Rows, live_ids, read_rows
 from clipsearch.flows.progress import Progress
 from clipsearch.store import Snapshot
@@ -32,22 +33,22 @@ def fit(
     names: Sequence[str] | None = None,
     tell: Callable[[Progress], None] | None = None,
 ) -> AugmentEvidence:
-    """Measure all rungs on a version of a collection, fit those that help on all pairs, and keep them.
+    """Measure rungs on a version of a collection, fit those that help on all pairs, and keep them.
+
+    What was measured of pictures drawn for queries (``flows/imagine.py``) is forgotten: it held on top of other rungs.
 
     Args:
         snapshot: the version.
         created: the time to note down, ISO 8601; None takes now.
-        names: rungs to try; None takes all.
+        names: rungs to try; None takes all that need nothing drawn.
         tell: called after each rung.
 
     Raises:
         InputError: too few pictures have captions, or there are too many pictures.
         StorageError: the result cannot be written.
     """
-    pairs, images, targets = read_pairs(snapshot)
-    folds = (images.keys[targets] % np.uint64(FOLDS)).astype(np.int64)  # keys are hashes; equal pictures share one
-    row_folds = np.full(len(images.ids), -1, np.int64)
-    row_folds[targets] = folds
+    pairs, images, targets, _ = read_pairs(snapshot)
+    folds, row_folds = row_folds_of(images.keys, targets)
     rows = images.at(np.arange(len(images.ids)))
     report = None if tell is None else lambda done, total: tell(Progress("augment", done, total))
     trial = measure(pairs, folds, rows, targets, row_folds, names, report)
@@ -66,6 +67,25 @@ def fit(
     return evidence
 
 
+def choose_rungs(names: Sequence[str] | None) -> tuple[list[str] | None, list[str]]:
+    """Return which rungs to measure as they are, None for all of them, and which with pictures drawn.
+
+    Raises:
+        UnknownNameError: there is no such rung.
+    """
+    if names is None:
+        return None, []
+    for name in names:
+        _ = RUNGS[name]  # says which there are
+    return [name for name in RUNGS if name in names and name not in DRAWN], [name for name in DRAWN if name in names]
+
+
+def is_current(snapshot: Snapshot) -> bool:
+    """Tell whether what was measured holds for a version, and is not switched off."""
+    kept = load_kept(snapshot.path)
+    return kept is not None and not kept.evidence.off and staleness(kept, snapshot) is None
+
+
 def switch_off(path: str) -> bool:
     """Switch all rungs of a collection off, what was measured is kept; False where none was on.
 
@@ -73,14 +93,14 @@ def switch_off(path: str) -> bool:
         StorageError: that cannot be written.
     """
     kept = load_kept(path)
-    if kept is None or not kept.evidence.on:
+    if kept is None or not (kept.evidence.on or kept.evidence.imagines):
         return False
     save(path, replace(kept, evidence=replace(kept.evidence, off=True), rungs={}))
     return True
 
 
-def read_pairs(snapshot: Snapshot) -> tuple[Pairs, Rows, Ints]:
-    """Return the pairs of a version, all its pictures, and where each pair's picture is among them (P,).
+def read_pairs(snapshot: Snapshot) -> tuple[Pairs, Rows, Ints, Ints]:
+    """Return the pairs of a version, all its pictures, and for each pair where its picture is and its caption (P,).
 
     Of more than ``MAX_PAIRS`` captions each picture has its first few.
 
@@ -108,7 +128,7 @@ def read_pairs(snapshot: Snapshot) -> tuple[Pairs, Rows, Ints]:
     first = _first_few(owners, max(1, MAX_PAIRS // captioned))
     owners, captions = owners[first], captions[first]
     embeddings = images.at(owners)
-    return Pairs(texts.at(captions), embeddings, images.ids[owners]), images, owners
+    return Pairs(texts.at(captions), embeddings, images.ids[owners]), images, owners, texts.ids[captions]
 
 
 def _first_few(owners: Ints, most: int) -> Ints:

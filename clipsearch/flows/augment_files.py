@@ -41,6 +41,32 @@ _FILE = re.compile(r"a\d{6,}-[0-9a-f]{8}\.(json|npz)")
 
 
 @dataclass(frozen=True, slots=True)
+class Imagining:
+    """What was measured of pictures drawn for queries, on top of the rungs that are on.
+
+    Attributes:
+        generator: name of what drew; ``weights``: digest of its weights, or "".
+        created: ISO 8601.
+        asked: captions that pictures were to be drawn for.
+        drawn: how many were; of the rest ``rejected`` did not show the caption, and others failed.
+        trial: the figures; its one rung is ``imagined``.
+    """
+
+    generator: str
+    weights: str
+    created: str
+    asked: int
+    drawn: int
+    rejected: int
+    trial: Trial
+
+    @property
+    def rung(self) -> RungResult:
+        """What was measured of it."""
+        return self.trial.rungs[0]
+
+
+@dataclass(frozen=True, slots=True)
 class AugmentEvidence:
     """What was measured, when and on what.
 
@@ -51,6 +77,7 @@ class AugmentEvidence:
         among: pictures that each was ranked among, on average: those that nothing was fitted on.
         trial: the figures.
         off: switched off by hand.
+        imagined: what was measured of pictures drawn for queries; None where that was not.
     """
 
     version: int
@@ -61,11 +88,17 @@ class AugmentEvidence:
     among: int
     trial: Trial
     off: bool = False
+    imagined: Imagining | None = None
 
     @property
     def on(self) -> tuple[RungResult, ...]:
         """The rungs that a search uses."""
         return () if self.off else tuple(rung for rung in self.trial.rungs if rung.on)
+
+    @property
+    def imagines(self) -> bool:
+        """Whether a search that asks for it draws pictures for queries."""
+        return self.imagined is not None and self.imagined.rung.on and not self.off
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +199,10 @@ def _evidence(path: str) -> tuple[AugmentEvidence, dict[str, Any]] | None:
     try:
         where = {name: facts.pop(name) for name in ("arrays", "sha256")}
         del facts["method"]
-        return AugmentEvidence(**{**facts, "trial": _trial(facts["trial"])}), where
+        imagined = facts.pop("imagined", None)  # files of before have none
+        if imagined is not None:
+            imagined = Imagining(**{**imagined, "trial": _trial(imagined["trial"])})
+        return AugmentEvidence(**{**facts, "trial": _trial(facts["trial"])}, imagined=imagined), where
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -11,6 +11,9 @@ none. In a search all are in the same position, as long as nearly all pictures h
 
 A rung re-orders the ``DEPTH`` pictures nearest to the plain query, as a search does, and is tried on top of the rungs
 that were switched on before it.
+
+A rung for which pictures are drawn is measured on some of the captions only, for drawing takes seconds; the rungs that
+it goes on top of are fitted on all pairs all the same.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.augment import RUNGS
+from clipsearch.augment import DRAWN, RUNGS
 from clipsearch.augment.base import Pairs, Rung
 from clipsearch.evaluation.paired import Change, paired_bootstrap
 from clipsearch.types import Floats, Ints
@@ -102,6 +105,14 @@ class _Terms:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """The pairs whose captions are asked, and their folds (q,)."""
+
+    pairs: Pairs
+    folds: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Near:
     held: Nearest
     choosing: Nearest
@@ -115,6 +126,8 @@ def measure(
     row_folds: Ints,
     names: Sequence[str] | None = None,
     tell: Callable[[int, int], None] | None = None,
+    asked: Ints | None = None,
+    given: Sequence[str] = (),
 ) -> Trial:
     """Measure rungs one after the other.
 
@@ -124,35 +137,57 @@ def measure(
         rows: (n, D) float32, the pictures to rank among.
         targets: (P,) position among them of each caption's picture.
         row_folds: (n,) their folds; -1 for those without captions.
-        names: rungs to try, in this order; None takes all.
+        names: rungs to try, in this order; None takes all that need nothing drawn.
         tell: called with how many rungs are done, of how many.
+        asked: (q,) positions of the pairs whose captions are asked; None asks all.
+        given: rungs that are on in any case and are tried before.
     """
-    names = list(RUNGS) if names is None else names
+    names = [name for name in RUNGS if name not in DRAWN] if names is None else names
+    queries = _Asked(pairs, folds) if asked is None else _Asked(pairs.part(asked), folds[asked])
+    targets = targets if asked is None else targets[asked]
     near = _Near(
-        nearest(pairs.texts, rows, targets, _among(folds, row_folds, (0, 1))),
-        nearest(pairs.texts, rows, targets, _among(folds, row_folds, (-1, 0))),
+        nearest(queries.pairs.texts, rows, targets, _among(queries.folds, row_folds, (0, 1))),
+        nearest(queries.pairs.texts, rows, targets, _among(queries.folds, row_folds, (-1, 0))),
     )
-    everything = np.ones(len(pairs), np.bool_)
+    everything = np.ones(len(queries.folds), np.bool_)
+    owners = queries.pairs.owners
     bare = stack = _Terms(near.held.plain, near.choosing.plain)  # scores without any rung, and with those that are on
     plain = before = near.held.ranks(bare.held, everything)
+    for name in given:
+        kind: type[Rung] = RUNGS.load(name)
+        stack = _add(near, queries.folds, stack, _terms(kind, pairs, folds, queries, rows, near), kind.weights)
+        before = near.held.ranks(stack.held, everything)
     results: list[RungResult] = []
     for number, name in enumerate(names):
-        kind: type[Rung] = RUNGS.load(name)
-        terms = _terms(kind, pairs, folds, rows, near)
-        tried = _add(near, folds, stack, terms, kind.weights)
-        single = _add(near, folds, bare, terms, kind.weights)
+        kind = RUNGS.load(name)
+        terms = _terms(kind, pairs, folds, queries, rows, near)
+        tried = _add(near, queries.folds, stack, terms, kind.weights)
+        single = _add(near, queries.folds, bare, terms, kind.weights)
         after, alone = (near.held.ranks(scores.held, everything) for scores in (tried, single))
-        r1, r10, mrr = (_change(value, before, after, pairs.owners) for value in (_within(1), _within(AT), _reciprocal))
+        r1, r10, mrr = (_change(value, before, after, owners) for value in (_within(1), _within(AT), _reciprocal))
         # the weight for later is chosen on all pairs; what was measured used none of its own fold
         weight = _best_weight(near.choosing, stack.choosing, terms.choosing, kind.weights, everything)
-        change = _change(_within(AT), plain, alone, pairs.owners)
+        change = _change(_within(AT), plain, alone, owners)
         results.append(RungResult(name, r10.is_gain, weight, r1, r10, mrr, change))
         if r10.is_gain:
             stack, before = tried, after
         if tell is not None:
             tell(number + 1, len(names))
-    change = _change(_within(AT), plain, before, pairs.owners)
+    change = _change(_within(AT), plain, before, owners)
     return Trial(tuple(results), _level(plain), _level(before), change)
+
+
+def row_folds_of(keys: NDArray[np.uint64], targets: Ints) -> tuple[Ints, Ints]:
+    """Return the fold of each pair (P,), and of each row (n,), -1 for those without captions.
+
+    Args:
+        keys: (n,) hashes of the rows; equal pictures share one, and so a fold.
+        targets: (P,) positions of the pairs' pictures among them.
+    """
+    folds = (keys[targets] % np.uint64(FOLDS)).astype(np.int64)
+    row_folds = np.full(len(keys), -1, np.int64)
+    row_folds[targets] = folds
+    return folds, row_folds
 
 
 def nearest(xq: Floats, rows: Floats, targets: Ints, among: Callable[[slice], NDArray[np.bool_]]) -> Nearest:
@@ -196,9 +231,10 @@ def _splits(folds: Ints) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_],
         yield ~held & ~choosing, choosing, held
 
 
-def _terms(kind: type[Rung], pairs: Pairs, folds: Ints, rows: Floats, near: _Near) -> _Terms:
+def _terms(kind: type[Rung], pairs: Pairs, folds: Ints, queries: _Asked, rows: Floats, near: _Near) -> _Terms:
     terms = _Terms(np.zeros_like(near.held.plain), np.zeros_like(near.choosing.plain))
-    for fitting, choosing, held in _splits(folds):
+    fitted_on = (fitting for fitting, _, _ in _splits(folds))
+    for fitting, (_, choosing, held) in zip(fitted_on, _splits(queries.folds), strict=True):
         rung = kind.fit(pairs.part(fitting))
         own = rung.row_term(rows)
         for mask, out, at in (
@@ -208,7 +244,8 @@ def _terms(kind: type[Rung], pairs: Pairs, folds: Ints, rows: Floats, near: _Nea
             where = np.flatnonzero(mask)
             for start in range(0, len(where), QUERIES):
                 part = where[start : start + QUERIES]
-                prior = rung.prior(pairs.texts[part])
+                some = queries.pairs.part(part)
+                prior = rung.prior(some.texts, some.drawn)
                 if prior is not None:
                     out[part] = np.take_along_axis(prior @ rows.T, at[part], axis=1)
                 elif own is not None:
@@ -235,7 +272,7 @@ def _best_weight(
         ranks = near.ranks((scores + weight * terms).astype(np.float32), which)
         return float((ranks <= AT).mean()), float((1.0 / ranks).mean())
 
-    return max(weights, key=quality)
+    return max(weights, key=quality) if which.any() else min(weights)
 
 
 def _within(k: int) -> Callable[[Ints], NDArray[np.float64]]:

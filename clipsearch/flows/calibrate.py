@@ -122,16 +122,19 @@ def _target(rows: Rows, captions: ByKind, images: Rows, texts: Rows, tower: Text
     """Calibrate every kind of query on one kind of rows."""
     kinds: dict[str, KindNull] = {}
     asked: dict[str, Queries] = {}
-    for kind in bank.KINDS:
-        queries = caption_queries(captions[kind], kind, images, texts, rows, tower)
+    strength: float | None = None  # of the hub correction
+    for kind in reversed(bank.KINDS):  # sentences first: they cost nothing, so they choose it for the others
+        queries = caption_queries(captions[kind], kind, images, texts, rows, tower, strength is not None)
         if queries is None:
             asked[kind] = Queries.generic(tower.embed(bank.bank_queries(kind)))
             kinds[kind] = match.from_bank(asked[kind], rows.blocks)
         else:
-            kinds[kind], asked[kind] = match.from_captions(queries, rows.blocks)
+            kinds[kind], asked[kind] = match.from_captions(queries, rows.blocks, strength)
+            strength = kinds[kind].hub
     if len(images.ids) >= MIN_ROWS:
         asked["image"] = image_queries(images, rows)
         kinds["image"] = match.from_images(asked["image"], rows.blocks)
     order = np.argsort(rows.ids, kind="stable")
     owners = None if rows.owners is None else rows.owners[order]
+    kinds = {kind: kinds[kind] for kind in (*bank.KINDS, "image") if kind in kinds}
     return Target(rows.ids[order], rows.hubs[order], kinds, rows.concepts[order], asked, owners)

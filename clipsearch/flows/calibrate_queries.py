@@ -4,7 +4,7 @@ Samples are chosen by content, so the same pictures give the same calibration ho
 through the text tower once in a collection's life: what the collection or the package holds already is not embedded.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,12 +17,13 @@ from clipsearch.embed.base import Encoder
 from clipsearch.flows.calibrate_rows import Rows, Version
 from clipsearch.flows.progress import Progress
 from clipsearch.match import bank
-from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries
+from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries, max_samples
 from clipsearch.match.scores import sample
 from clipsearch.types import Floats
 
 _BATCH = 256
 _SPARE = 6  # captions looked at for each query wanted: some are the same picture's, some yield none of a kind
+_READ = 1_000  # of them at a time
 
 
 class Texts:
@@ -84,41 +85,54 @@ class Caption:
 ByKind = dict[str, dict[str, Caption]]  # kind of query → text → the caption that it was made of
 
 
-def sample_captions(version: Version, images: Rows, texts: Rows) -> list[Caption]:
-    """Return captions of live pictures to make queries of, one a picture, in an order that only contents decide."""
+def sample_captions(version: Version, images: Rows, texts: Rows) -> Iterator[Caption]:
+    """Yield captions of live pictures to make queries of, one a picture, in an order that only contents decide.
+
+    Rows are read as they are asked for: mostly a few hundred are enough.
+    """
     at = sample(texts.keys, _SPARE * max_queries(len(images.ids)))
-    found: dict[int, Caption] = {}
-    stored = version.rows("texts", texts.ids[at])
-    linked = np.array([-1 if row["image_id"] is None else row["image_id"] for row in stored], dtype=np.int64)
-    live = images.positions(linked) >= 0
-    for row, there in zip(stored, live, strict=True):
-        if there:
-            found.setdefault(row["image_id"], Caption(row["id"], row["image_id"], row["text"]))
-    return list(found.values())
+    seen = {-1}
+    for start in range(0, len(at), _READ):
+        stored = version.rows("texts", texts.ids[at[start : start + _READ]])
+        linked = np.array([-1 if row["image_id"] is None else row["image_id"] for row in stored], dtype=np.int64)
+        live = images.positions(linked) >= 0
+        for row, there in zip(stored, live, strict=True):
+            if there and row["image_id"] not in seen:
+                seen.add(row["image_id"])
+                yield Caption(row["id"], row["image_id"], row["text"])
 
 
-def captions_by_kind(captions: Sequence[Caption], limit: int, covers: Callable[[str], bool]) -> ByKind:
+def captions_by_kind(captions: Iterable[Caption], limit: int, covers: Callable[[str], bool]) -> ByKind:
     """Return for each kind of text query up to ``limit`` different texts made of captions; few where there are few."""
-    made: ByKind = {}
-    for kind in bank.KINDS:
-        found: dict[str, Caption] = {}
-        for caption in captions:
+    made: ByKind = {kind: {} for kind in bank.KINDS}
+    wanting = list(bank.KINDS)
+    for caption in captions:
+        for kind in wanting:
             text = bank.as_kind(caption.text, kind)
-            if text is not None and covers(text):
-                found.setdefault(text, caption)
-            if len(found) == limit:
-                break
-        made[kind] = found
+            if text is not None and text not in made[kind] and covers(text):
+                made[kind][text] = caption
+        wanting = [kind for kind in wanting if len(made[kind]) < limit]
+        if not wanting:
+            break
     return made
 
 
 def caption_queries(
-    made: Mapping[str, Caption], kind: str, images: Rows, texts: Rows, target: Rows, tower: Texts
+    made: Mapping[str, Caption],
+    kind: str,
+    images: Rows,
+    texts: Rows,
+    target: Rows,
+    tower: Texts,
+    chosen: bool = False,
 ) -> Queries | None:
-    """Return captions as queries of a kind, as many as ``target`` needs; None where there are too few."""
+    """Return captions as queries of a kind, as many as ``target`` needs; None where there are too few.
+
+    ``chosen`` says that the strength of the hub correction is known, so that none of them is needed to choose it.
+    """
     if len(made) < MIN_QUERIES:
         return None
-    used = list(made)[: max_queries(len(target.ids))]
+    used = list(made)[: max_samples(len(target.ids)) if chosen else max_queries(len(target.ids))]
     homes = np.array([made[text].image_id for text in used], dtype=np.int64)
     ids = np.array([made[text].id for text in used], dtype=np.int64)
     if kind == "sentence":  # a sentence is its caption as it stands, which was embedded when it was indexed
@@ -129,5 +143,5 @@ def caption_queries(
 
 def image_queries(images: Rows, target: Rows) -> Queries:
     """Return pictures of the collection as queries, as if they were not in it: nor would be their captions."""
-    at = sample(images.keys, max_queries(len(target.ids)) * 2 // 3)  # none of them is needed to choose a strength
+    at = sample(images.keys, max_samples(len(target.ids)))  # none of them is needed to choose a strength
     return Queries(images.at(at), images.concepts[at], images.ids[at], images.ids[at], pictures=True)

@@ -77,6 +77,21 @@ def choose_generator(
     return Chosen(card, setup, tries, _last_seconds(collection, card, device), read_scope(folder))
 
 
+def need_generator(collection: str, name: str | None = None, device: str = "auto", dtype: str = "auto") -> Chosen:
+    """Return what ``choose_generator`` does; one there must be.
+
+    Raises:
+        WeightsNotFoundError: there is none on this machine.
+    """
+    chosen = choose_generator(collection, name, device, dtype)
+    if chosen is None:
+        raise WeightsNotFoundError(
+            "No generator is on this machine, so nothing can be drawn.\n"
+            "To see which there are and how to get one: clipsearch generate --list"
+        )
+    return chosen
+
+
 def _can_draw(card: GeneratorCard) -> bool:
     if card.family == "diffusers" and not library_version("diffusers"):
         return False

@@ -86,11 +86,12 @@ def answer(
     xq, own_notes = embed(queries, index.dim, encoder, images)
     judge = judge or Judge()
     if feedback is not None:
-        xq, judge, augmenter = feedback(xq), Judge(None, "queries moved by more and less are not calibrated"), None
+        xq, judge = feedback(xq), Judge(None, "queries moved by more and less are not calibrated")
     kinds = [query_kind(query) for query in queries]
     efforts = efforts_for(index, kinds, recall)
-    usable = target == "image" and allowed is None  # what rungs were measured on
-    augmenter = augmenter if augmenter is not None and usable else Augmenter()
+    usable = target == "image" and allowed is None and feedback is None  # what rungs were measured on
+    augmenter = augmenter or Augmenter()
+    augmenter = augmenter if usable else augmenter.without_rungs()
     wanted = max(k, judge.nearest, augmenter.nearest)  # verdict and rungs look at as many rows whatever k is
     found = search_by_kind(index, xq, kinds, wanted, allowed, efforts)
     general = (*_filter_note(snapshot, target, allowed), *notes)
@@ -103,8 +104,9 @@ def answer(
             ids, scores = _without(own, snapshot, index, xq[q : q + 1], wanted, allowed, efforts[kinds[q]])
         judged = judge.judge(query.terms, not own_notes[q], ids, scores)
         why: tuple[Reordering, ...] = ()
+        drawn = augmenter.drawn(query.terms, not own_notes[q])
         if augmenter.covers(query.terms, not own_notes[q]):
-            ids, scores, why = augmenter.reorder(snapshot, xq[q], ids, scores)
+            ids, scores, why = augmenter.reorder(snapshot, xq[q], ids, scores, drawn.embedding)
         others: tuple[tuple[int, ...], ...] = ()
         if fold and target == "image":
             fetch = _more(index, xq[q : q + 1], allowed, efforts[kinds[q]], own, snapshot)
@@ -113,7 +115,8 @@ def answer(
             why = tuple(why[at] for at in left.at.tolist()) if why else ()
         ids, scores = _final(ids[:k], scores[:k])
         rows = LazyHits(snapshot, KINDS[target], ids, scores)
-        said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *augmenter.notes(query.terms), *general)
+        added = (*augmenter.notes(query.terms), *((drawn.note,) if drawn.note else ()))
+        said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *added, *general)
         levels = {} if judged.p_value is None else LEVELS.as_dict()
         results.append(
             SearchResult(

@@ -2,7 +2,8 @@
 
 With captions: each is scored with its whole concept left out (the null), and with everything in place (answerable). A
 third of them chooses how much of the hubs to subtract, by how well it separates the two; the rest are the samples, so
-that the choice does not make the levels untrue.
+that the choice does not make the levels untrue. Sentences choose for phrases and keywords too: a sentence is a caption
+as it stands, embedded when it was indexed; the others go through the text tower, which takes longest.
 
 Without captions nobody knows which generic queries have an answer, and a person asks for things nearer to the
 collection than a bank made for everybody. Measured: the whole bank, concepts left out, let through 30 to 45 % of absent
@@ -84,17 +85,27 @@ class Queries:
         return len(self.concepts)
 
 
+def max_samples(n: int) -> int:
+    """Return how many queries of a kind to calibrate with on ``n`` rows where none is needed to choose a strength."""
+    return max_queries(n) * 2 // 3
+
+
 def max_queries(n: int) -> int:
     """Return how many queries of a kind to calibrate with on ``n`` rows."""
     return MAX_QUERIES if n <= LARGE else MAX_QUERIES_LARGE
 
 
-def from_captions(queries: Queries, blocks: Blocks) -> tuple[KindNull, Queries]:
+def from_captions(queries: Queries, blocks: Blocks, strength: float | None = None) -> tuple[KindNull, Queries]:
     """Return the samples of captions as queries, and the queries that they are of.
 
-    ``blocks`` gives all rows, each time it is called.
+    Args:
+        queries: captions.
+        blocks: gives all rows, each time it is called.
+        strength: of the hub correction, chosen on queries of another kind; None lets a third of these choose.
     """
     whole, null = find_both(queries, blocks)
+    if strength is not None:
+        return _samples(whole, null, queries, "captions", DEPTH, strength), queries
     chooses = np.arange(len(queries)) % 3 == 0
     strength = max(STRENGTHS, key=lambda s: separation(null.evidence(s)[chooses], whole.evidence(s)[chooses]))
     used = queries.part(~chooses)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clipsearch.types import Floats, Ints
 
 HUB_DEPTH = 15  # bank queries that a hub is the mean of
+ROWS = 512  # of one product, so that scores stay in the processor's cache until they are looked at
 NEAREST = 100  # rows that evidence is taken from
 DEPTH = 5  # ... and the best of them that it is the mean of, for texts
 IMAGE_DEPTH = 1  # for pictures: that the very picture is there must be enough for a match
@@ -27,9 +28,12 @@ def hubs(rows: Floats, bank: Floats) -> Floats:
         rows: (n, D) float32, unit norm.
         bank: (B, D) float32, unit norm; B at least ``HUB_DEPTH``.
     """
-    scores = rows @ bank.T
-    scores.partition(scores.shape[1] - HUB_DEPTH, axis=1)
-    return scores[:, -HUB_DEPTH:].mean(axis=1, dtype=np.float32)
+    found = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), ROWS):
+        scores = rows[start : start + ROWS] @ bank.T
+        scores.partition(scores.shape[1] - HUB_DEPTH, axis=1)
+        found[start : start + ROWS] = scores[:, -HUB_DEPTH:].mean(axis=1, dtype=np.float32)
+    return found
 
 
 def evidence(scores: Floats, hubs: Floats, strength: float = 1.0, depth: int = DEPTH) -> Floats:

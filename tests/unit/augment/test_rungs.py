@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clipsearch.augment import RUNGS
+from clipsearch.augment import DRAWN, RUNGS
 from clipsearch.augment.base import Pairs, term, unit
 
 DIM = 24
@@ -27,9 +27,14 @@ def asked():
     return unit(rng.standard_normal((300, DIM))), unit(rng.standard_normal((50, DIM)))
 
 
-def test_a_rung_adds_to_queries_or_to_rows_and_says_what_weights_it_may_have(rung, asked):
+@pytest.fixture(scope="module")
+def drawn():
+    return unit(np.random.default_rng(6).standard_normal((300, DIM)))
+
+
+def test_a_rung_adds_to_queries_or_to_rows_and_says_what_weights_it_may_have(rung, asked, drawn):
     fitted, (xq, rows) = rung.fit(make_pairs()), asked
-    prior, own = fitted.prior(xq), fitted.row_term(rows)
+    prior, own = fitted.prior(xq, drawn), fitted.row_term(rows)
     assert (prior is None) != (own is None)
     if prior is not None:
         assert prior.shape == xq.shape and prior.dtype == np.float32
@@ -39,34 +44,49 @@ def test_a_rung_adds_to_queries_or_to_rows_and_says_what_weights_it_may_have(run
     assert rung.weights and all(0 < weight <= 1 for weight in rung.weights)
 
 
-def test_the_same_pairs_make_the_same_rung(rung, asked):
+def test_the_same_pairs_make_the_same_rung(rung, asked, drawn):
     xq, rows = asked
     one, two = rung.fit(make_pairs()), rung.fit(make_pairs())
-    np.testing.assert_array_equal(term(one, xq[0], rows), term(two, xq[0], rows))
+    np.testing.assert_array_equal(term(one, xq[0], rows, drawn[0]), term(two, xq[0], rows, drawn[0]))
 
 
-def test_a_rung_read_back_is_the_one_that_was_kept(rung, asked, tmp_path):
+def test_a_rung_read_back_is_the_one_that_was_kept(rung, asked, drawn, tmp_path):
     xq, rows = asked
     fitted = rung.fit(make_pairs())
     np.savez(tmp_path / "rung.npz", **fitted.arrays())
     with np.load(tmp_path / "rung.npz", allow_pickle=False) as arrays:
         again = rung.load(arrays)
-    np.testing.assert_array_equal(term(fitted, xq[0], rows), term(again, xq[0], rows))
+    np.testing.assert_array_equal(term(fitted, xq[0], rows, drawn[0]), term(again, xq[0], rows, drawn[0]))
 
 
-def test_a_term_does_not_depend_on_what_else_is_asked(rung, asked):
+def test_a_term_does_not_depend_on_what_else_is_asked(rung, asked, drawn):
     xq, rows = asked
     fitted = rung.fit(make_pairs())
-    prior = fitted.prior(xq)
+    prior = fitted.prior(xq, drawn)
     for q in (0, 150, 299):
-        alone = term(fitted, xq[q], rows)
+        alone = term(fitted, xq[q], rows, drawn[q])
         together = fitted.row_term(rows) if prior is None else rows @ prior[q]
         np.testing.assert_allclose(alone, together, atol=1e-5)
 
 
-def test_a_rung_needs_no_more_than_one_pair(rung, asked):
+def test_a_rung_needs_no_more_than_one_pair(rung, asked, drawn):
     xq, rows = asked
-    assert np.isfinite(term(rung.fit(make_pairs(1)), xq[0], rows)).all()
+    assert np.isfinite(term(rung.fit(make_pairs(1)), xq[0], rows, drawn[0])).all()
+
+
+def test_a_picture_is_looked_at_by_rungs_that_need_one_and_by_no_other(asked, drawn):
+    xq, rows = asked
+    for name in RUNGS:
+        fitted = RUNGS.load(name).fit(make_pairs())
+        same = np.array_equal(term(fitted, xq[0], rows, drawn[0]), term(fitted, xq[0], rows))
+        assert same == (name not in DRAWN), name
+
+
+def test_a_drawn_picture_is_added_as_it_is_and_none_adds_nothing(asked, drawn):
+    xq, rows = asked
+    imagined = RUNGS.load("imagined").fit(make_pairs())
+    np.testing.assert_array_equal(term(imagined, xq[4], rows, drawn[4]), rows @ drawn[4])
+    assert not term(imagined, xq[4], rows).any() and not term(imagined, xq[4], rows, np.zeros(DIM)).any()
 
 
 def test_a_hub_is_the_mean_of_the_nearest_captions_taken_away():

@@ -54,6 +54,53 @@ def test_json_has_the_evidence(home, capsys):
     assert all(rung["on"] == (rung["r10"]["low"] > 0) for rung in found["trial"]["rungs"])
 
 
+def test_pictures_for_queries_are_measured_where_they_are_named_and_shown_below_the_rest(home, capsys, monkeypatch):
+    from planted_generator import Instant, Noise
+
+    from clipsearch.cli import run
+    from clipsearch.collection import Collection
+
+    drawn = Instant(Noise)
+    monkeypatch.setattr(Collection, "generate", lambda _, *given, **how: drawn(*given, **how))
+    monkeypatch.setattr(Collection, "encoder", Clear())
+    where = ["--indexes-dir", str(home)]
+    run(["augment", "fit", *where, "--rung", "hubs"])
+    before = capsys.readouterr().out.splitlines()
+    assert run(["augment", "fit", *where, "--rung", "imagined", "--generator", "gradient", "--samples", "60"]) == 0
+    captured = capsys.readouterr()
+    rows = captured.out.splitlines()
+    assert rows[:-1] == before and rows[-1].split("\t")[:2] == ["imagined", "no"] and len(drawn.asked) == 60
+    assert "gradient draws for 58 captions, about " in captured.err
+    assert (
+        "imagined: 60 captions; gradient drew 60, 0 did not show the caption; used by search --imagine" in captured.err
+    )
+    assert run(["search", "concept01 northfield0", *where, "--imagine", "--files"]) == 0
+    captured = capsys.readouterr()
+    assert "imagined: off for want of evidence: R@10" in captured.err and len(drawn.asked) == 60
+    run(["search", "concept01 northfield0", *where, "--imagine-anyway", "--explain", "--json"])
+    captured = capsys.readouterr()
+    assert len(drawn.asked) == 61 and "by a picture that gradient drew; R@10" in captured.err
+    assert "imagined" in json.loads(captured.out.splitlines()[0])["terms"]
+    assert json.loads(captured.out.splitlines()[-1])["notes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--samples", "100"], "go with --rung imagined"),
+        (["--generator", "mini", "--rung", "hubs"], "go with --rung imagined"),
+        (["--rung", "imagind"], "Did you mean 'imagined'"),
+        (["--rung", "imagined", "--samples", "7"], "7 is not in the range"),
+        (["--rung", "imagined", "--generator", "minni"], "Did you mean 'mini'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(home, capsys, arguments, why):
+    from clipsearch.cli import run
+
+    assert run(["augment", "fit", "--indexes-dir", str(home), *arguments]) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_off_says_whether_anything_was_on(home, capsys):
     from clipsearch.cli import run
 

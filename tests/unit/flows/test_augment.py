@@ -109,7 +109,7 @@ def test_nothing_held_back_is_fitted_on_or_chosen_by(monkeypatch):
             made.fitted = set(pairs.owners.tolist())
             return made
 
-        def prior(self, xq):
+        def prior(self, xq, drawn=None):
             asked = {owner[row.tobytes()] for row in xq}
             assert not asked & self.fitted
             seen.append(asked)
@@ -128,7 +128,8 @@ def test_nothing_held_back_is_fitted_on_or_chosen_by(monkeypatch):
 
 
 def test_copies_of_a_picture_lie_in_one_fold(turned):
-    pairs, images, targets = read_pairs(turned[0]._current().snapshot)
+    pairs, images, targets, captions = read_pairs(turned[0]._current().snapshot)
+    assert len(captions) == len(pairs)
     np.testing.assert_array_equal(images.ids[targets], pairs.owners)
     folds = images.keys[targets] % np.uint64(FOLDS)
     assert np.bincount(folds.astype(int), minlength=FOLDS).min() > 30
@@ -273,7 +274,7 @@ def test_a_rung_that_only_tells_fitted_pictures_from_others_gains_nothing(monkey
             made.known = {row.tobytes() for row in pairs.images}
             return made
 
-        def prior(self, xq):
+        def prior(self, xq, drawn=None):
             return None
 
         def row_term(self, rows):

@@ -1,9 +1,10 @@
 """The texts that a calibration is made with, and what need not be embedded again."""
 
 import numpy as np
-from planted import PlantedEncoder
+from planted import PlantedEncoder, planted
 
 from clipsearch.embed import load_encoder
+from clipsearch.flows.calibrate import make_calibration
 from clipsearch.flows.calibrate_queries import Caption, Texts, captions_by_kind, shipped_bank
 from clipsearch.match import bank
 
@@ -52,3 +53,26 @@ def test_captions_yield_different_queries_of_each_kind_up_to_a_limit():
     for kind, found in made.items():
         assert 0 < len(found) <= 20 and {bank.kind_of(text) for text in found} == {kind}
         assert not any("7" in text for text in found)
+
+
+def test_captions_are_looked_at_no_further_than_needed():
+    names = ("".join(chr(97 + int(digit)) for digit in str(n)) for n in range(1_000))
+    captions = (Caption(n, 100 + n, f"a man in the big {name} park near {name}") for n, name in enumerate(names))
+    made = captions_by_kind(captions, 20, lambda _: True)
+    assert all(len(found) == 20 for found in made.values())
+    assert next(captions).id < 40
+
+
+def test_sentences_choose_the_hubs_strength_for_words_which_need_no_more_texts_than_the_sample(tmp_path):
+    collection, encoder = planted(tmp_path / "c", concepts=range(10), copies=24)
+    tower = Texts(encoder, {})
+    tower.learn(bank.all_queries(), encoder.encode_texts(bank.all_queries()).astype(np.float16))
+    encoder.encoded = 0
+    made = make_calibration(collection._current().snapshot, tower)
+    for target in made.targets.values():
+        assert len(target.queries["sentence"]) == 160, "a third chose"
+        assert len({target.kinds[kind].hub for kind in bank.KINDS}) == 1
+        for kind in ("keyword", "phrase"):
+            assert target.kinds[kind].source == "captions"
+            assert 160 < len(target.kinds[kind].null) == len(target.queries[kind]) <= 240
+    assert encoder.encoded <= 2 * 240

@@ -156,3 +156,15 @@ def test_verdicts_follow_the_levels():
     assert judge(0.5, apart)[0] == Verdict.NONE
     mixed = reference(np.linspace(0, 1, 99), np.linspace(0, 1.2, 99))
     assert [judge(e, mixed)[0] for e in (0.01, 0.5, 1.1)] == [Verdict.NONE, Verdict.WEAK, Verdict.MATCH]
+
+
+def test_a_strength_that_others_chose_needs_none_of_the_queries():
+    concepts, at = np.arange(300) % 10, np.arange(300)
+    queries = Queries(ROWS[at], concepts[at], np.full(300, -1), at)
+    rows = blocks(concepts, RNG.random(300).astype(np.float32), 300)
+    made, used = from_captions(queries, rows, 0.5)
+    assert made.hub == 0.5 and len(made.null) == len(used) == 300
+    chosen, part = from_captions(queries, rows)
+    again, _ = from_captions(part, rows, chosen.hub)
+    np.testing.assert_array_equal(again.null, chosen.null)
+    np.testing.assert_array_equal(again.answerable, chosen.answerable)
