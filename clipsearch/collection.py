@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, cas
 
 from clipsearch.embed import choose_model, devices_of, load_encoder
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import InputError, StorageError
+from clipsearch.errors import InputError, LockedError, StorageError
 from clipsearch.flows.identity import check_encoder, check_known, encoder_record, record_for_embeddings
 from clipsearch.flows.query import KINDS, answer, build_queries, embed
 from clipsearch.flows.status import CollectionStatus, read_status
@@ -215,6 +215,8 @@ class Collection:
     ) -> "IndexReport":
         """Bring the collection up to date with a source; only what is new or changed is embedded.
 
+        New pictures get their values in the columns that were added before (tags, answers, clusters) too.
+
         Args:
             source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths
                 on ``stdin``.
@@ -271,6 +273,7 @@ class Collection:
             generated=generated,
         )
         report = _calibrated(self._store, encoder, report, progress)
+        report = _renewed(self._store, lambda: encoder, report, wait, progress)
         self.refresh()
         return report
 
@@ -376,6 +379,7 @@ class Collection:
         report = import_embeddings(self._store, opened, model=model, commit_rows=rows, wait=wait, progress=progress)
         if self._store.snapshot().manifest.encoder.get("fingerprint") is not None:
             report = _calibrated(self._store, self.encoder, report, progress)
+        report = _renewed(self._store, lambda: self.encoder, report, wait, progress)
         self.refresh()
         return report
 
@@ -676,7 +680,8 @@ class Collection:
             asked = read_labels(labels) if isinstance(labels, str | os.PathLike) else make_labels(labels)
         if templates is not None:
             asked = asked.with_templates(templates)
-        options = TagOptions(level, single, column)
+        file = os.path.abspath(labels) if isinstance(labels, str | os.PathLike) else ""
+        options = TagOptions(level, single, column, os.fsdecode(file))
         report = tag(self._store, self.encoder, asked, options, truth=truth, xmp=xmp, wait=wait, tell=progress)
         self.refresh()
         return report
@@ -1196,6 +1201,37 @@ def _calibrated(store: Store, encoder: Encoder, report: R, progress: "Callable[[
     seconds = time.monotonic() - start
     stages = {**report.stages, "calibrate": seconds}
     return replace(report, stages=stages, seconds=report.seconds + seconds, notes=notes)
+
+
+def _renewed(
+    store: Store,
+    encoder: Callable[[], Encoder],
+    report: R,
+    wait: bool,
+    progress: "Callable[[Progress], None] | None",
+) -> R:
+    """Give new pictures their values in the added columns, and say so in the report; the rows are safe anyway."""
+    from clipsearch.flows.renewal import Renewed, renew_columns
+
+    if not store.snapshot().added_columns():
+        return report
+    start = time.monotonic()
+    try:
+        done = renew_columns(store, encoder, wait=wait, tell=progress)
+    except (StorageError, LockedError) as problem:
+        why = str(problem).split("\n", 1)[0]
+        done = Renewed(notes=(f"New pictures have no value in the added columns until the next run: {why}",))
+    if done == Renewed():
+        return report
+    seconds = time.monotonic() - start
+    return replace(
+        report,
+        columns=done.columns,
+        stages={**report.stages, "columns": seconds},
+        seconds=report.seconds + seconds,
+        notes=(*report.notes, *done.notes),
+        version=store.snapshot().version,
+    )
 
 
 # Collections of this process, so that a forked child can renew their locks; weak, so that it keeps none alive.
