@@ -173,7 +173,8 @@ class Hit:
     """One answer: rank from 1, row id, path on this machine, score (cosine).
 
     Paths are ``os.fsdecode``d; a tar member stands behind ``::``. For captions (``target="text"``) ``text`` is the
-    caption and ``path`` its image's path, "" for a text without an image.
+    caption and ``path`` its image's path, "" for a text without an image. ``metadata`` has what is known of the picture
+    by the names of ``Collection.columns``, columns that were added (tags, answers) too; what is not known is left out.
     """
 
     rank: int
@@ -277,6 +278,11 @@ class SearchResult(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.rows)
+
+    @property
+    def plain(self) -> Sequence[Hit]:
+        """The hits without columns that were added later, such as tags: for who shows paths and scores only."""
+        return getattr(self.rows, "plain", self.rows)
 
     @property
     def hits(self) -> list[Hit]:

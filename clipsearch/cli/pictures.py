@@ -25,12 +25,12 @@ SIZE = 220  # pixels, the longer side
 
 def thumbnails(result: SearchResult) -> list[Thumbnail]:
     """Return the hits as small pictures, in their order; captions come with the pictures they belong to."""
-    refs = {hit.id: find_file(hit.path) for hit in result}
+    refs = {hit.id: find_file(hit.path) for hit in result.plain}
     preprocess = Preprocess(size=SIZE, mode="longest", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fill=255)
     readable = [ref for ref in refs.values() if not isinstance(ref, str)]
     with DecodePool(preprocess, workers=min(2, max(1, len(readable)))) as pool:
         decoded = pool.run(DecodeRequest(ref) for ref in readable)
-        return [_thumbnail(hit, refs[hit.id], decoded) for hit in result]
+        return [_thumbnail(hit, refs[hit.id], decoded) for hit in result.plain]
 
 
 def _thumbnail(hit: Hit, ref: "ImageRef | str", decoded: "Iterator[object]") -> Thumbnail:

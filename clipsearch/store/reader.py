@@ -298,6 +298,14 @@ class Snapshot:
         """
         return self._added.column(name)
 
+    def added_types(self) -> dict[str, Any]:  # Any: Arrow types
+        """Return the added columns with their types.
+
+        Raises:
+            CorruptShardError: one cannot be read.
+        """
+        return {name: self._added.column(name)[1].type for name in self._added.names}
+
     def added_values(self, ids: Sequence[int] | Ints) -> list[dict[str, Any]]:
         """Return what the added columns say of images, in the order asked for: name → value, None left out.
 
@@ -364,6 +372,8 @@ class Snapshot:
     def live_blocks(self, allowed: Ints | None = None) -> Iterator[tuple[EmbeddingBlock, Any]]:
         """Yield live images shard by shard, ids ascending, with an Arrow table of all that is known of each.
 
+        Its columns are those of ``metadata.EVERYTHING``, and behind them those that were added.
+
         Args:
             allowed: (n,) ids that may come, ascending; None allows all.
         """
@@ -377,10 +387,8 @@ class Snapshot:
             if allowed is not None:
                 keep &= np.isin(data.ids, allowed)
             if keep.any():
-                yield (
-                    EmbeddingBlock(data.ids[keep], data.embeddings[keep]),
-                    metadata.kept(shard.everything(known), keep),
-                )
+                table = metadata.with_added(shard.everything(known), self._added_to("images"))
+                yield EmbeddingBlock(data.ids[keep], data.embeddings[keep]), metadata.kept(table, keep)
 
     def caption_links(self) -> tuple[Ints, Ints]:
         """Return image ids (n,), ascending, and the ids (n,) of the live texts that belong to them."""

@@ -38,6 +38,8 @@ from clipsearch.store.schema import VISIBLE
 from clipsearch.types import Ints, Skip
 
 _ADDED = ("added", "made")  # kinds of files
+_TAKEN = {"embedding", "score", "rank", "k", "words", "captions", "sha256", "model"}  # in SQL and in exports
+_TAKEN |= {"schema", "query", "text", "verdict", "folded", "path_b64"}  # in the JSON of a hit
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
@@ -439,7 +441,7 @@ def check_column_name(name: str) -> None:
         raise InputError(
             f"{name[:60]!r} cannot name a column: small letters, digits and _, a letter first, 60 characters at most."
         )
-    if name in VISIBLE["images"] or name in ("embedding", "score", "rank", "k", "words"):
+    if name in VISIBLE["images"] or name in _TAKEN:
         raise InputError(f"Pictures have a column {name!r} already. Give another name with --column.")
 
 
