@@ -944,24 +944,38 @@ class Collection:
         labels: Sequence[str] | None = None,
         where: str | None = None,
         seed: int = 0,
+        column: str | None = "cluster",
+        wait: bool = False,
     ) -> "ClusterReport":
-        """Part the pictures into clusters, each with the label that tells it best from the others.
+        """Part the pictures into clusters, each with the word that tells it best from the others.
 
         Args:
             k: clusters; None takes the square root of half the pictures, from 2 to 50.
-            labels: words to take names from; None takes everyday ones, an empty list gives no names.
+            labels: words to take names from; None takes the pictures' tags, or the vocabulary that ships where there
+                are fewer tags than clusters; an empty list gives no names.
             where: only pictures for which this is true, as in ``search``.
             seed: the same one gives the same clusters.
+            column: keep the clusters as columns that ``where`` can use: their number, from 1, and as ``cluster_name``
+                their name. Later pictures join the nearest cluster, unless ``where`` chose the pictures. None writes
+                nothing.
+            wait: wait for another writer instead of raising LockedError.
 
         Raises:
-            InputError: there are fewer pictures than clusters.
+            InputError: there are fewer pictures than clusters, or the column has no such name.
             FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+            LockedError: another process is writing to the collection.
         """
-        from clipsearch.flows.cluster import find_clusters
+        from clipsearch.flows.cluster import check_columns, find_clusters, write_clusters
 
+        if column is not None:
+            check_columns(column)
         view = self._current()
         allowed = None if where is None else view.allowed(where, "images", self._lock)
-        return find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
+        report = find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
+        if column is not None:
+            report = write_clusters(self._store, report, column, partial=allowed is not None, wait=wait)
+            self.refresh()
+        return report
 
     @property
     def version(self) -> int:

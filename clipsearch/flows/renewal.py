@@ -15,6 +15,7 @@ import numpy as np
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import CorruptShardError, InputError
 from clipsearch.flows.ask import ask_giver
+from clipsearch.flows.cluster import STATIC, cluster_giver
 from clipsearch.flows.evaluate import live_blocks
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag import CHUNK, tag_giver
@@ -41,7 +42,7 @@ class Giver(Protocol):
 
 
 Maker = Callable[[bytes, Snapshot, Callable[[], Encoder]], Giver | None]
-MAKERS: tuple[Maker, ...] = (tag_giver, ask_giver)  # each answers None to what another one made
+MAKERS: tuple[Maker, ...] = (tag_giver, ask_giver, cluster_giver)  # each answers None to what another one made
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,16 @@ def _behind(snapshot: Snapshot) -> Iterator[str]:
     for name in snapshot.added_columns():
         entries = [entry for entry in snapshot.manifest.files_of("added") if entry.of == name]
         newest = max(version_of(entry.name.rsplit("/", 1)[-1]) for entry in entries)
-        if not snapshot.manifest.has_rows_of(newest):
+        if not snapshot.manifest.has_rows_of(newest) and not _is_static(name, snapshot):
             yield name
+
+
+def _is_static(name: str, snapshot: Snapshot) -> bool:
+    """Tell whether a column is of some pictures and none other."""
+    try:
+        return snapshot.made_of(name) == STATIC
+    except CorruptShardError:
+        return False
 
 
 def _values(
