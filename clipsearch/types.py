@@ -128,7 +128,8 @@ class Skip:
 class ImageMetadata:
     """What a file says of its picture. ``width`` and ``height`` are upright pixels (EXIF orientation applied).
 
-    ``generated`` is what in the file says that a machine made the picture, or None.
+    ``generated`` is what in the file says that a machine made the picture, or None. ``phash`` is the perceptual hash of
+    its pixels as a signed 64-bit number, 0 where that says nothing, None where nobody made one.
     """
 
     width: int
@@ -140,6 +141,7 @@ class ImageMetadata:
     latitude: float | None = None
     longitude: float | None = None
     generated: str | None = None
+    phash: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
