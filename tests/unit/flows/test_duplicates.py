@@ -13,7 +13,7 @@ import clipsearch
 from clipsearch.cli import run
 from clipsearch.errors import InputError
 from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, fold, hashed_pairs, looks_same, same_bytes
-from clipsearch.flows.facts import NO_LOOK, NO_TIME, Facts, facts_of
+from clipsearch.flows.facts import COLUMNS, NO_LOOK, NO_TIME, Facts, facts_of
 
 
 def scene(seed, size=(240, 160)):
@@ -280,3 +280,15 @@ def test_the_command_prints_only_what_is_not_to_keep(album, capsysbinary):
     _, out, _ = command(album, capsysbinary, "-0", "--class", "bytes")
     (path,) = out.split(b"\0")[:-1]
     assert os.path.basename(path) in (b"scene0.png", b"copy of scene0.png")
+
+
+def test_a_moved_file_keeps_its_hash(collection, photos):
+    def known():
+        return {row["phash"] for row in collection._current().snapshot.live_rows("images", COLUMNS)} - {None}
+
+    scene(3).save(photos / "scene.png")
+    collection.index(photos)
+    (before,) = known()  # the fixture's own rows were written without one
+    (photos / "scene.png").rename(photos / "moved.png")
+    assert collection.index(photos).reused == 1
+    assert known() == {before} and before != 0
