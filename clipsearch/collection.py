@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, TypeVar, Unpack, cas
 
 from clipsearch.embed import choose_model, devices_of, load_encoder
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import InputError, StorageError
+from clipsearch.errors import InputError, LockedError, StorageError
 from clipsearch.flows.identity import check_encoder, check_known, encoder_record, record_for_embeddings
 from clipsearch.flows.query import KINDS, answer, build_queries, embed
 from clipsearch.flows.status import CollectionStatus, read_status
@@ -218,6 +218,8 @@ class Collection:
     ) -> "IndexReport":
         """Bring the collection up to date with a source; only what is new or changed is embedded.
 
+        New pictures get their values in the columns that were added before (tags, answers, clusters) too.
+
         Args:
             source: folder, image, tar, CSV or Parquet file (of paths, or of the pictures' bytes), or "-" for paths
                 on ``stdin``.
@@ -274,6 +276,7 @@ class Collection:
             generated=generated,
         )
         report = _calibrated(self._store, encoder, report, progress)
+        report = _renewed(self._store, lambda: encoder, report, wait, progress)
         self.refresh()
         return report
 
@@ -379,6 +382,7 @@ class Collection:
         report = import_embeddings(self._store, opened, model=model, commit_rows=rows, wait=wait, progress=progress)
         if self._store.snapshot().manifest.encoder.get("fingerprint") is not None:
             report = _calibrated(self._store, self.encoder, report, progress)
+        report = _renewed(self._store, lambda: self.encoder, report, wait, progress)
         self.refresh()
         return report
 
@@ -700,7 +704,8 @@ class Collection:
             asked = read_labels(labels) if isinstance(labels, str | os.PathLike) else make_labels(labels)
         if templates is not None:
             asked = asked.with_templates(templates)
-        options = TagOptions(level, single, column)
+        file = os.path.abspath(labels) if isinstance(labels, str | os.PathLike) else ""
+        options = TagOptions(level, single, column, os.fsdecode(file))
         report = tag(self._store, self.encoder, asked, options, truth=truth, xmp=xmp, wait=wait, tell=progress)
         self.refresh()
         return report
@@ -963,24 +968,38 @@ class Collection:
         labels: Sequence[str] | None = None,
         where: str | None = None,
         seed: int = 0,
+        column: str | None = "cluster",
+        wait: bool = False,
     ) -> "ClusterReport":
-        """Part the pictures into clusters, each with the label that tells it best from the others.
+        """Part the pictures into clusters, each with the word that tells it best from the others.
 
         Args:
             k: clusters; None takes the square root of half the pictures, from 2 to 50.
-            labels: words to take names from; None takes everyday ones, an empty list gives no names.
+            labels: words to take names from; None takes the pictures' tags, or the vocabulary that ships where there
+                are fewer tags than clusters; an empty list gives no names.
             where: only pictures for which this is true, as in ``search``.
             seed: the same one gives the same clusters.
+            column: keep the clusters as columns that ``where`` can use: their number, from 1, and as ``cluster_name``
+                their name. Later pictures join the nearest cluster, unless ``where`` chose the pictures. None writes
+                nothing.
+            wait: wait for another writer instead of raising LockedError.
 
         Raises:
-            InputError: there are fewer pictures than clusters.
+            InputError: there are fewer pictures than clusters, or the column has no such name.
             FilterSyntaxError: ``where`` is not one boolean expression over the columns.
+            LockedError: another process is writing to the collection.
         """
-        from clipsearch.flows.cluster import find_clusters
+        from clipsearch.flows.cluster import check_columns, find_clusters, write_clusters
 
+        if column is not None:
+            check_columns(column)
         view = self._current()
         allowed = None if where is None else view.allowed(where, "images", self._lock)
-        return find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
+        report = find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
+        if column is not None:
+            report = write_clusters(self._store, report, column, partial=allowed is not None, wait=wait)
+            self.refresh()
+        return report
 
     @property
     def version(self) -> int:
@@ -1247,6 +1266,37 @@ def _calibrated(store: Store, encoder: Encoder, report: R, progress: "Callable[[
     seconds = time.monotonic() - start
     stages = {**report.stages, "calibrate": seconds}
     return replace(report, stages=stages, seconds=report.seconds + seconds, notes=notes)
+
+
+def _renewed(
+    store: Store,
+    encoder: Callable[[], Encoder],
+    report: R,
+    wait: bool,
+    progress: "Callable[[Progress], None] | None",
+) -> R:
+    """Give new pictures their values in the added columns, and say so in the report; the rows are safe anyway."""
+    from clipsearch.flows.renewal import Renewed, renew_columns
+
+    if not store.snapshot().added_columns():
+        return report
+    start = time.monotonic()
+    try:
+        done = renew_columns(store, encoder, wait=wait, tell=progress)
+    except (StorageError, LockedError) as problem:
+        why = str(problem).split("\n", 1)[0]
+        done = Renewed(notes=(f"New pictures have no value in the added columns until the next run: {why}",))
+    if done == Renewed():
+        return report
+    seconds = time.monotonic() - start
+    return replace(
+        report,
+        columns=done.columns,
+        stages={**report.stages, "columns": seconds},
+        seconds=report.seconds + seconds,
+        notes=(*report.notes, *done.notes),
+        version=store.snapshot().version,
+    )
 
 
 # Collections of this process, so that a forked child can renew their locks; weak, so that it keeps none alive.

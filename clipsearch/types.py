@@ -129,7 +129,8 @@ class Skip:
 class ImageMetadata:
     """What a file says of its picture. ``width`` and ``height`` are upright pixels (EXIF orientation applied).
 
-    ``generated`` is what in the file says that a machine made the picture, or None.
+    ``generated`` is what in the file says that a machine made the picture, or None. ``phash`` is the perceptual hash of
+    its pixels as a signed 64-bit number, 0 where that says nothing, None where nobody made one.
     """
 
     width: int
@@ -141,6 +142,7 @@ class ImageMetadata:
     latitude: float | None = None
     longitude: float | None = None
     generated: str | None = None
+    phash: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,8 @@ class Hit:
     """One answer: rank from 1, row id, path on this machine, score (cosine).
 
     Paths are ``os.fsdecode``d; a tar member stands behind ``::``. For captions (``target="text"``) ``text`` is the
-    caption and ``path`` its image's path, "" for a text without an image.
+    caption and ``path`` its image's path, "" for a text without an image. ``metadata`` has what is known of the picture
+    by the names of ``Collection.columns``, columns that were added (tags, answers) too; what is not known is left out.
     """
 
     rank: int
@@ -278,6 +281,11 @@ class SearchResult(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.rows)
+
+    @property
+    def plain(self) -> Sequence[Hit]:
+        """The hits without columns that were added later, such as tags: for who shows paths and scores only."""
+        return getattr(self.rows, "plain", self.rows)
 
     @property
     def hits(self) -> list[Hit]:

@@ -1,12 +1,13 @@
 """Duplicates: are planted ones found, in what time and memory; and what limits tell copies from other pictures.
 
-    python benchmarks/stages/duplicates.py [--part planted|limits] [--rows 100000] [--threshold 0.94]
+    python benchmarks/stages/duplicates.py [--part planted|hashes|limits] [--rows 100000] [--threshold 0.94]
                                            [--pictures a.tar b.tar] [--out benchmarks/results/duplicates.jsonl]
 
 - *planted*: ``datasets.Synthetic`` rows (D = 512, float16) with 5 % of them replaced by copies of others, at cosines
   spread evenly from the threshold to 0.999. The noise of a copy is isotropic, or *own*: the difference of two other
   rows, which lies along the directions that the data differ in, where borders between parts run; real copies are
   somewhere between. All pairs and groups that are answered are compared with what was planted.
+- *hashes*: random perceptual hashes, half of whose bits are set, 5 % of them copies with up to six bits turned.
 - *limits*: photographs (tars) through ``mini``: cosine and pixels of each with re-encodings of itself, and of the
   nearest other pictures.
 """
@@ -83,6 +84,35 @@ def planted(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         del rows
 
 
+def hashes(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Find near hashes that were planted."""
+    from clipsearch.index.hashes import RADIUS, equal_groups, near_hashes
+
+    rng, n = np.random.default_rng(5), options.rows
+    m = int(n * SHARE)
+    known = np.packbits(rng.random((n, 64)).argsort(axis=1) < 32, axis=1).view(np.uint64).ravel()
+    source = rng.choice(n // 2, m, replace=False)
+    copies = n // 2 + rng.choice(n - n // 2, m, replace=False)
+    known[copies] = known[source]
+    for _ in range(RADIUS):
+        known[copies] ^= np.uint64(1) << rng.integers(0, 64, m).astype(np.uint64)
+    before, busy = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    distinct, _, _ = equal_groups(known)
+    first, second = near_hashes(distinct)
+    busy = time.process_time() - busy
+    one, two = np.searchsorted(distinct, known[source]), np.searchsorted(distinct, known[copies])
+    found = np.isin(np.minimum(one, two) * n + np.maximum(one, two), first * n + second) | (one == two)
+    yield {
+        "part": "hashes",
+        "n": n,
+        "planted": m,
+        "found": int(found.sum()),
+        "pairs": len(first),
+        "cpu_seconds": round(busy, 1),
+        "more_memory_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024,
+    }
+
+
 def photographs(tars: list[str], each: int) -> list[Any]:
     """Return the first pictures of each tar, as PIL images."""
     from PIL import Image
@@ -117,6 +147,7 @@ def variants() -> dict[str, Callable[[Any], Any]]:
         "jpeg 90": lambda image: saved(image, "JPEG", quality=90),
         "jpeg 75": lambda image: saved(image, "JPEG", quality=75),
         "webp 80": lambda image: saved(image, "WEBP", quality=80),
+        "cropped by 1 %": lambda image: saved(cropped(image, 0.01), "JPEG", quality=90),
         "half the size": lambda image: saved(scaled(image, 0.5), "JPEG", quality=90),
         "twice the size, jpeg 50": lambda image: saved(scaled(image, 2), "JPEG", quality=50),
         "shifted by 4 % (a burst)": lambda image: cropped(image, 0.04),
@@ -126,9 +157,11 @@ def variants() -> dict[str, Callable[[Any], Any]]:
 
 def limits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Compare photographs with copies of themselves, and with each other."""
+    from clipsearch.decode.phash import perceptual_hash
     from clipsearch.embed import load_encoder
     from clipsearch.flows.alike import Limits, looks_same
     from clipsearch.flows.duplicates import _SMALL as small
+    from clipsearch.index.hashes import distances
 
     encoder, rules = load_encoder("mini"), Limits()
     images = photographs(options.pictures, options.each)
@@ -141,7 +174,12 @@ def limits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     def looked(pictures: list[Any]) -> Any:
         return np.stack([small(picture) for picture in pictures]).reshape(len(pictures), -1).astype(np.float32)
 
-    rows, pixels = embedded(images), looked(images)
+    def hashed(pictures: list[Any]) -> Any:
+        return np.array([perceptual_hash(encoder.preprocess(picture)) for picture in pictures], np.int64).view(
+            np.uint64
+        )
+
+    rows, pixels, known = embedded(images), looked(images), hashed(images)
     scores = rows @ rows.T
     first, second = np.nonzero(np.triu(scores, 1) >= 0.85)
     found = scores[first, second]
@@ -169,6 +207,7 @@ def limits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "share_from_0.85": round(float((cosine >= 0.85).mean()), 4),
             "share_from_0.94": round(float((cosine >= 0.94).mean()), 4),
             "share_from_0.97": round(float((cosine >= 0.97).mean()), 4),
+            "share_within_hash_bits": round(float((distances(known, hashed(copies)) <= rules.bits).mean()), 4),
             "share_that_looks_the_same": round(float(looks_same(pixels, seen, rules).mean()), 4),
             "largest_difference": round(float(abs(pixels - seen).mean(axis=1).max()), 2),
         }
@@ -176,7 +215,7 @@ def limits(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["planted", "limits"], default="planted")
+    parser.add_argument("--part", choices=["planted", "hashes", "limits"], default="planted")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--threshold", type=float, default=0.94)
     parser.add_argument("--parts", action="store_true", help="do not compare every pair, however few rows there are")
@@ -184,7 +223,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=150)
     parser.add_argument("--out", default="benchmarks/results/duplicates.jsonl")
     options = parser.parse_args()
-    for record in {"planted": planted, "limits": limits}[options.part](options):
+    for record in {"planted": planted, "hashes": hashes, "limits": limits}[options.part](options):
         print(json.dumps(record), flush=True)
         append(options.out, {"stage": "duplicates", "dim": DIM, **record, **machine()})
 

@@ -8,9 +8,10 @@ import click
 
 from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
+from clipsearch.cli.writing import check_sheet
 
 if TYPE_CHECKING:
-    from clipsearch.flows.cluster import ClusterReport
+    from clipsearch.flows.cluster import Cluster, ClusterReport
 
 
 @click.command("cluster", short_help="Part the pictures into clusters with names.")
@@ -21,9 +22,25 @@ if TYPE_CHECKING:
     "--labels",
     metavar="FILE",
     shell_complete=options.complete_files,
-    help="Take names from the lines of this file.",
+    help="Take names from the lines of this file. [default: the tags of the pictures, or the vocabulary inside]",
 )
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Start elsewhere.")
+@click.option(
+    "--column",
+    metavar="NAME",
+    default="cluster",
+    show_default=True,
+    help="Name of the column; NAME_name has the names.",
+)
+@click.option("--no-column", is_flag=True, help="Only show the clusters; write nothing.")
+@click.option(
+    "--contact-sheet",
+    metavar="OUT.png",
+    shell_complete=options.complete_files,
+    help="Write the pictures nearest to each centre as a page of small pictures.",
+)
+@click.option("--force", "overwrite", is_flag=True, help="Write OUT.png over a file that is no contact sheet.")
+@click.option("--wait", is_flag=True, help="Wait while another process writes to the collection.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one object a cluster, with all row ids.")
 @options.encoder
 @options.common
@@ -35,17 +52,23 @@ def command(
     where: str | None,
     labels: str | None,
     seed: int,
+    column: str,
+    no_column: bool,
+    contact_sheet: str | None,
+    overwrite: bool,
+    wait: bool,
     as_json: bool,
     how: dict[str, str],
 ) -> int:
     """Part the pictures into clusters with names.
 
-    A name is the word that tells a cluster from the others. The same collection and seed give the same clusters.
-    Nothing is written.
+    A name is the word that tells a cluster from the others. The same collection and seed give the same clusters. They
+    become columns: --where "cluster = 3", --where "cluster_name = 'beach'". No picture is written to.
 
     \b
     clipsearch cluster
-    clipsearch cluster --k 20 --where "year(taken) = 2023"
+    clipsearch cluster --contact-sheet clusters.png
+    clipsearch cluster --k 20 --where "year(taken) = 2023" --column in_2023
     clipsearch cluster --labels words.txt --json
     """  # noqa: D301
     import clipsearch
@@ -53,15 +76,34 @@ def command(
     from clipsearch.present.text import count, duration
 
     words = None if labels is None else _read_words(labels)
+    if contact_sheet is not None:
+        check_sheet(contact_sheet, overwrite)
+    kept = None if no_column else column
     with clipsearch.open(find(index, indexes_dir), **how) as collection:
-        report = collection.clusters(k=k, labels=words, where=where, seed=seed)
+        report = collection.clusters(k=k, labels=words, where=where, seed=seed, column=kept, wait=wait)
+        name = collection.name
     if as_json:
         console.json(_json_lines(report))
     else:
         _table(console, report)
     clusters = count(len(report.clusters), "cluster")
-    console.note(f"{count(report.images, 'image')} in {clusters} ({duration(report.seconds)})")
+    told = {"tags": "; names from tags", "vocabulary": "; names from the vocabulary inside"}.get(report.words, "")
+    columns = f"; columns {' and '.join(report.columns)}" if report.columns else ""
+    console.note(f"{count(report.images, 'image')} in {clusters} ({duration(report.seconds)}){told}{columns}")
+    if contact_sheet is not None:
+        from clipsearch.cli.pictures import write_groups
+
+        groups = [(_title(n, cluster), cluster.nearest) for n, cluster in enumerate(report.clusters, start=1)]
+        write_groups(contact_sheet, groups, f"{name}: {count(report.images, 'image')} in {clusters}")
+        console.note(f"contact sheet: {contact_sheet}")
     return 0
+
+
+def _title(number: int, cluster: "Cluster") -> str:
+    from clipsearch.present.text import count
+
+    named = f"  {cluster.name}" if cluster.name else ""
+    return f"{number}{named}  ({count(cluster.size, 'image')})"
 
 
 def _read_words(path: str) -> list[str]:
@@ -81,7 +123,7 @@ def _read_words(path: str) -> list[str]:
 def _json_lines(report: "ClusterReport") -> list[str]:
     from clipsearch.present.json_lines import dump, path_fields
 
-    def one(number: int, cluster: Any) -> dict[str, Any]:  # Any: a Cluster; JSON values
+    def one(number: int, cluster: "Cluster") -> dict[str, Any]:  # Any: JSON values
         return {
             "schema": "clipsearch.cluster/1",
             "cluster": number,

@@ -96,14 +96,21 @@ def command(
     totals = {str(kind): n for kind, n in report.superfluous.items()}
     console.note(duplicate_summary(report.images, totals, report.read, report.seconds))
     if report.unread:
-        console.note(f"note: {report.unread:,} files could not be looked at; they count by their embeddings alone.")
+        console.note(
+            f"note: {report.unread:,} files could not be looked at; they count by embeddings and hashes alone."
+        )
+    if report.unhashed:
+        console.note(
+            f"note: {report.unhashed:,} pictures have no perceptual hash (indexed by an older version, or imported):\n"
+            "their copies at another size are proposed by embeddings alone; --thorough opens all files."
+        )
     return 0
 
 
 def _limits(near: float | None, burst_seconds: float | None) -> Any:  # Any: Limits, of a module loaded here
     from clipsearch.flows.alike import Limits
 
-    given = {"proposed": near, "burst_seconds": burst_seconds}
+    given: dict[str, Any] = {"proposed": near, "burst_seconds": burst_seconds}  # Any: float, or None
     return Limits(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -118,6 +125,7 @@ def _json_lines(groups: "Sequence[DuplicateGroup]", report: Any) -> list[str]:
         "superfluous": {str(kind): n for kind, n in report.superfluous.items()},
         "opened": report.read,
         "not_opened": report.unread,
+        "without_hash": report.unhashed,
         "seconds": round(report.seconds, 3),
     }
     return [dump(item) for item in (*duplicate_objects(groups), whole)]

@@ -43,7 +43,7 @@ def run_import(
     """
     from clipsearch.cli.index import check_report, say_skips
     from clipsearch.cli.place import to_make
-    from clipsearch.cli.summary import import_summary
+    from clipsearch.cli.summary import columns_summary, import_summary
     from clipsearch.scan.embeddings import open_embeddings
 
     for name, option in _OTHERS.items():
@@ -58,6 +58,8 @@ def run_import(
         done = _run(console, collection, source, {**settings, "model": model})
         say_skips(console, done, settings["report"], "row")
         console.note(import_summary(done, path))
+        if done.columns:
+            console.note(f"  {columns_summary(done.columns)}")
         build(console, collection, wanted)
     return len(done.skips)
 

@@ -18,6 +18,8 @@ from clipsearch.present.thumbnail import Thumbnail
 from clipsearch.types import Decoded, GeneratedImage, Hit, ImageRef, Pixels, SearchResult
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipsearch import Skip
 
 SIZE = 220  # pixels, the longer side
@@ -25,12 +27,17 @@ SIZE = 220  # pixels, the longer side
 
 def thumbnails(result: SearchResult) -> list[Thumbnail]:
     """Return the hits as small pictures, in their order; captions come with the pictures they belong to."""
-    refs = {hit.id: find_file(hit.path) for hit in result}
+    return hit_thumbnails(result.plain)
+
+
+def hit_thumbnails(hits: Sequence[Hit]) -> list[Thumbnail]:
+    """Return hits as small pictures."""
+    refs = {hit.id: find_file(hit.path) for hit in hits}
     preprocess = Preprocess(size=SIZE, mode="longest", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), fill=255)
     readable = [ref for ref in refs.values() if not isinstance(ref, str)]
     with DecodePool(preprocess, workers=min(2, max(1, len(readable)))) as pool:
         decoded = pool.run(DecodeRequest(ref) for ref in readable)
-        return [_thumbnail(hit, refs[hit.id], decoded) for hit in result]
+        return [_thumbnail(hit, refs[hit.id], decoded) for hit in hits]
 
 
 def _thumbnail(hit: Hit, ref: "ImageRef | str", decoded: "Iterator[object]") -> Thumbnail:
@@ -102,11 +109,29 @@ def write_sheet(path: str, pictures: Sequence[Thumbnail], heading: str) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    from clipsearch.present.contact_sheet import contact_sheet, encode_png
+    from clipsearch.present.contact_sheet import contact_sheet
 
-    data = encode_png(contact_sheet(pictures, heading))
+    _write_page(path, contact_sheet(pictures, heading))
+
+
+def write_groups(path: str, groups: Sequence[tuple[str, Sequence[Hit]]], heading: str) -> None:
+    """Write a contact sheet of hits in groups with titles; all files are opened by one pool of workers.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    from clipsearch.present.contact_sheet import grouped_sheet
+
+    pictures = iter(hit_thumbnails([hit for _, hits in groups for hit in hits]))
+    laid_out = [(title, [next(pictures) for _ in hits]) for title, hits in groups]
+    _write_page(path, grouped_sheet(laid_out, heading))
+
+
+def _write_page(path: str, page: "Image.Image") -> None:
+    from clipsearch.present.contact_sheet import encode_png
+
     try:
-        put_in_place(path, data)
+        put_in_place(path, encode_png(page))
     except OSError as problem:
         raise InputError(f"The contact sheet {path} cannot be written: {problem.strerror}.") from None
 

@@ -12,6 +12,7 @@ from clipsearch.cli import filling, options
 from clipsearch.cli.again import Again, again_options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 from clipsearch.cli.remembered import Remembered, described
+from clipsearch.cli.writing import check_sheet
 
 if TYPE_CHECKING:
     from clipsearch import Collection, GeneratedImage, SearchResult
@@ -143,7 +144,7 @@ def command(
         ctx = click.get_current_context()
         raise click.UsageError(f'One query at a time. Put its words in quotes: "{" ".join(query)}"', ctx)
     if contact_sheet is not None:
-        _check_sheet(contact_sheet, overwrite)
+        check_sheet(contact_sheet, overwrite)
     typed = Remembered(
         query[0] if query else None, force, tuple(add), tuple(subtract), target, where, recall, count, leave_out_self
     )
@@ -342,24 +343,6 @@ def _label(asked: "Asked | None", plus: Sequence["Asked"], minus: Sequence["Aske
     """Return the query on one line, as a heading: beach + sunset - people."""
     parts = [("+", part.label) for part in plus] + [("−", part.label) for part in minus]
     return " ".join([asked.label if asked else "", *(f"{sign} {label}" for sign, label in parts)]).strip(" +")
-
-
-def _check_sheet(path: str, overwrite: bool) -> None:
-    """Refuse a contact sheet that cannot be written, before any work; never write over somebody's picture unasked."""
-    from clipsearch.errors import InputError
-
-    if not path.lower().endswith(".png"):
-        raise InputError(f"A contact sheet is a PNG, and {path} has another ending. Call it {path}.png")
-    folder = os.path.dirname(path) or os.curdir
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InputError(f"The contact sheet {path} cannot be written. Give a file in a folder that you may write to.")
-    if os.path.exists(path) and not overwrite:
-        from clipsearch.present.contact_sheet import is_contact_sheet
-
-        if not is_contact_sheet(path):
-            raise InputError(
-                f"{path} is there already and is no contact sheet.\nGive another name, or --force to replace it."
-            )
 
 
 def _show_pictures(

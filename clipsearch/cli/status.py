@@ -81,7 +81,8 @@ def _lines(status: "CollectionStatus") -> list[str]:
         *_index_facts(status),
         ("verdicts", status.calibration if status.calibrated else f"uncalibrated: {status.calibration}"),
         ("augment", status.augment),
-        *([("to do", status.compaction)] if status.compaction else []),
+        *([("columns", ", ".join(status.columns))] if status.columns else []),
+        *(("to do", advice) for advice in (*status.columns_advice, status.compaction) if advice),
         ("version", f"{status.version} of {moment(status.updated)}"),
     ]
     for number, (root, there, images) in enumerate(status.roots):

@@ -39,8 +39,15 @@ def index_summary(report: "IndexReport", place: str, width: int | None) -> Itera
         yield f"{printable(place)}: {whole}"
         yield f"  {', '.join(done)}"
         yield f"  {rest}"
+    if report.columns:
+        yield f"  {columns_summary(report.columns)}"
     if report.embedded and (shares := stage_shares(report.stages, report.seconds)):
         yield f"  {shares}"
+
+
+def columns_summary(columns: Mapping[str, int]) -> str:
+    """Return what new pictures got in columns that were added before: how many, by column."""
+    return "new pictures have values in " + ", ".join(f"{name} ({n:,})" for name, n in columns.items())
 
 
 def stage_shares(stages: Mapping[str, float], seconds: float) -> str:

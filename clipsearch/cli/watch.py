@@ -126,6 +126,7 @@ def command(
 def _say(console: Console, done: "IndexReport", before: "IndexReport | None", path: str, report: str | None) -> None:
     """Say in one line what a batch changed; nothing, where it changed nothing."""
     from clipsearch.cli.index import write_report
+    from clipsearch.cli.summary import columns_summary
     from clipsearch.present.text import count, printable
 
     changed = (done.embedded, done.reused, done.deleted) != (0, 0, 0)
@@ -140,5 +141,8 @@ def _say(console: Console, done: "IndexReport", before: "IndexReport | None", pa
     named = "; ".join(f"{printable(skip.display)}: {str(skip.reason).replace('_', ' ')}" for skip in new[:3])
     rest = f" ({named}{'; ...' if len(new) > 3 else ''})" if new else ""
     console.note(f"{time.strftime('%H:%M:%S')} {printable(path)}: {what}{rest}; {count(done.images_total, 'image')}")
+    if done.columns:
+        console.detail(columns_summary(done.columns))
     for note in done.notes:
-        console.detail(f"note: {note}")
+        is_news = before is not None and note not in before.notes
+        (console.note if is_news else console.detail)(f"note: {note}")

@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +23,7 @@ from PIL import Image
 from clipsearch import frames
 from clipsearch.decode.image import decode_image
 from clipsearch.decode.limits import DecodeFailure, DecodeLimits
+from clipsearch.decode.phash import perceptual_hash
 from clipsearch.decode.read import hash_bytes, read_bytes
 from clipsearch.types import ImageMetadata, ImageRef, Pixels, SkipReason
 
@@ -97,8 +98,9 @@ class _Decoder:
                 return {"hash": hash_bytes(ref, self.limits.max_bytes).hex()}, b""
             data = read_bytes(ref, self.limits.max_bytes)
         metadata, pixels = decode_image(data, self.preprocess, self.limits, self.scaled)
-        digest = hashlib.sha256(data).hexdigest()
-        return {"hash": digest, "shape": pixels.shape, "metadata": _plain(metadata)}, memoryview(_flat(pixels))
+        digest, flat = hashlib.sha256(data).hexdigest(), _flat(pixels)
+        metadata = replace(metadata, phash=perceptual_hash(pixels))
+        return {"hash": digest, "shape": pixels.shape, "metadata": _plain(metadata)}, memoryview(flat)
 
 
 def _ref(header: frames.Header, path: bytes) -> ImageRef:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.flows.facts import NO_TIME, Facts
-from clipsearch.index.pairs import Pairs
+from clipsearch.decode.phash import FLAT
+from clipsearch.flows.facts import NO_LOOK, NO_TIME, Facts
+from clipsearch.index.hashes import distances, equal_groups, near_hashes
+from clipsearch.index.pairs import Pairs, near_pairs
 from clipsearch.types import Floats, Ints
 
 Rows = Callable[[Ints], NDArray[Any]]  # Any: float16 or float32 (m, D) at positions (m,)
@@ -35,6 +37,10 @@ class Limits:
     Attributes:
         proposed: cosine from which two pictures are looked at.
         unseen: cosine from which they are the same picture where the files cannot be looked at.
+        bits: of the perceptual hash, up to which pictures that differ in them are looked at, 6 at most; -1 takes none.
+        hashed: cosine that those must have besides.
+        unseen_bits: bits up to which they are the same picture where the files cannot be looked at.
+        unseen_hashed: cosine that those must have besides.
         aspect: difference of the ratio of the sides, as a share, up to which they can be the same picture.
         difference: mean difference of 32 x 32 pixels, 0 to 255, up to which they are the same picture.
         correlation: of those pixels, from which they are.
@@ -44,6 +50,10 @@ class Limits:
 
     proposed: float = 0.94
     unseen: float = 0.97
+    bits: int = 6
+    hashed: float = 0.5
+    unseen_bits: int = 2
+    unseen_hashed: float = 0.8
     aspect: float = 0.03
     difference: float = 8.0
     correlation: float = 0.97
@@ -51,6 +61,9 @@ class Limits:
     burst: float = 0.85
 
 
+MANY = 64  # pictures of one hash, from which their embeddings part them before they are paired
+FEW = 16  # pictures of one hash that are paired with those of a hash near to it
+_PAIRS = 8192  # compared at a time
 _FLAT = 8.0  # standard deviation of pixels below which a picture is flat, and correlation says nothing
 
 
@@ -76,6 +89,75 @@ def looks_same(one: Floats, two: Floats, limits: Limits) -> NDArray[np.bool_]:
     spread = np.stack([a.std(axis=1), b.std(axis=1)])
     correlation = (a * b).mean(axis=1) / np.maximum(spread.prod(axis=0), 1e-6)
     return close & ((correlation >= limits.correlation) | (spread < _FLAT).all(axis=0))
+
+
+def twins(facts: Facts, one: Ints, two: Ints, scores: Floats, limits: Limits) -> NDArray[np.bool_]:
+    """Tell of pairs of positions (m,) with their cosines whether they are the same picture, no file looked at.
+
+    Two frames of a burst may have one hash; what was taken at different times is no copy.
+    """
+    taken = facts.taken[one], facts.taken[two]
+    a, b = facts.phash[one], facts.phash[two]
+    told = (a != FLAT) & (b != FLAT) & (a != NO_LOOK) & (b != NO_LOOK)
+    told &= (taken[0] == taken[1]) | (taken[0] == NO_TIME) | (taken[1] == NO_TIME)
+    near = distances(a.view(np.uint64), b.view(np.uint64)) <= limits.unseen_bits
+    return (scores >= limits.unseen) | (told & near & (scores >= limits.unseen_hashed))
+
+
+def hashed_pairs(facts: Facts, units: Ints, embeddings: Rows, limits: Limits, exact: bool | None) -> Pairs:
+    """Return the pairs of positions in ``units`` whose perceptual hashes are near, embeddings not far apart.
+
+    Args:
+        facts: of all pictures.
+        units: (u,) positions that count.
+        embeddings: gives rows (m, D) at positions (m,) of all pictures.
+        limits: what counts as near.
+        exact: as for ``near_pairs``, which parts pictures that have one hash, should they be many.
+    """
+    known = np.flatnonzero((facts.phash[units] != FLAT) & (facts.phash[units] != NO_LOOK))
+    found = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    if limits.bits < 0 or len(known) < 2:
+        return found
+    distinct, order, starts = equal_groups(facts.phash[units[known]].view(np.uint64))
+    members = known[order]
+    first, second = near_hashes(distinct)
+    near = distances(distinct[first], distinct[second]) <= limits.bits
+    ones, twos = _across(members, starts, first[near], second[near])
+    for place in np.flatnonzero(np.diff(starts) > 1).tolist():
+        at = members[starts[place] : starts[place + 1]]
+        if len(at) <= MANY:
+            i, j = np.triu_indices(len(at), 1)
+        else:
+            within = near_pairs(lambda p, at=at: embeddings(units[at[p]]), len(at), limits.hashed, exact=exact)
+            i, j = within.first, within.second
+        ones.append(at[i])
+        twos.append(at[j])
+    if not ones:
+        return found
+    one, two = np.concatenate(ones), np.concatenate(twos)
+    scores = _cosines(embeddings, units[one], units[two])
+    return kept(Pairs(np.minimum(one, two), np.maximum(one, two), scores), scores >= limits.hashed)
+
+
+def _across(members: Ints, starts: Ints, first: Ints, second: Ints) -> tuple[list[Ints], list[Ints]]:
+    """Return all pairs between groups of positions that belong together, of large groups those of the first few."""
+    ones, twos = [], []
+    for a, b in zip(first.tolist(), second.tolist(), strict=True):
+        one, two = (members[starts[g] : min(starts[g + 1], starts[g] + FEW)] for g in (a, b))
+        ones.append(np.repeat(one, len(two)))
+        twos.append(np.tile(two, len(one)))
+    return ones, twos
+
+
+def _cosines(embeddings: Rows, one: Ints, two: Ints) -> Floats:
+    scores = np.empty(len(one), np.float32)
+    for start in range(0, len(one), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        at, back = np.unique(np.concatenate([one[part], two[part]]), return_inverse=True)
+        rows = np.asarray(embeddings(at), np.float32)
+        m = len(one[part])
+        scores[part] = np.einsum("ij,ij->i", rows[back[:m]], rows[back[m:]])
+    return scores
 
 
 def kept(pairs: Pairs, keep: NDArray[np.bool_]) -> Pairs:

@@ -1,5 +1,6 @@
 """Answer a question with choices for one picture, or for all pictures of a collection."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,11 +17,12 @@ from clipsearch.flows.tag import picture_chunks
 from clipsearch.flows.tagger import widened
 from clipsearch.match.scores import content_keys, sample
 from clipsearch.store import Snapshot, Store
-from clipsearch.types import Floats
+from clipsearch.types import Floats, Ints
 
 MIN_PICTURES = 20  # to say what a statement scores on pictures in general
 SAMPLE = 2_000
 _BATCH = 256
+_MADE_BY = "clipsearch ask 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,21 @@ class Asker:
     """A question made ready for any number of pictures."""
 
     def __init__(
-        self, snapshot: Snapshot, encoder: Encoder, question: str, choices: Sequence[str] | None = None
+        self,
+        snapshot: Snapshot,
+        encoder: Encoder,
+        question: str,
+        choices: Sequence[str] | None = None,
+        like: Ints | None = None,
     ) -> None:
         """Turn the question into statements, embed them, and see how they score on the collection.
+
+        Args:
+            snapshot: the version.
+            encoder: the collection's.
+            question: as ``read_question`` takes it.
+            choices: likewise.
+            like: (n,) row ids of the pictures that stand for the collection; None draws a sample. ``sample`` has them.
 
         Raises:
             InputError: the question or a choice cannot be used, or the collection has too few pictures.
@@ -97,8 +111,8 @@ class Asker:
         starts = range(0, len(texts), _BATCH)
         embedded = np.concatenate([encoder.encode_texts(texts[start : start + _BATCH]) for start in starts])
         self._statements, self._fillers = embedded[: len(flat)], embedded[len(flat) :]
-        rows = np.concatenate([block.embeddings for block in live_blocks(snapshot)])
-        some = widened(rows[sample(content_keys(rows), SAMPLE)])
+        self.sample = _sample(snapshot) if like is None else like[snapshot.contains("images", like)]
+        some = widened(snapshot.embeddings("images", self.sample))
         self._standard = Standard.of(some @ self._statements.T)
         self._filler_standard = Standard.of(some @ self._fillers.T)
 
@@ -159,12 +173,64 @@ def ask_all(
             found += asker.answers(rows)
             if tell is not None:
                 tell(Progress("answers", len(found), snapshot.count("images")))
-        made = f"clipsearch ask: {question}".encode("utf-8", "backslashreplace")
+        made = _made(question, choices, asker, encoder)
         manifest = writer.commit_added(name, np.concatenate(ids), found, type_="text", made=made)
     counts = {choice: found.count(choice) for choice in asker.asked.choices}
     return ColumnReport(
         name, question, asker.asked.kind, len(found), counts, found.count(None), manifest.version, asker.notes
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerGiver:
+    """Answers the question of a column that is there for pictures that came later."""
+
+    asker: Asker
+    type_: str = "text"
+
+    def give(self, rows: Floats) -> list[str | None]:
+        """Return the answer for each picture (n, D), None where none of the choices fits."""
+        return self.asker.answers(rows)
+
+
+def _made(question: str, choices: Sequence[str] | None, asker: Asker, encoder: Encoder) -> bytes:
+    """Return what is kept of a question: enough to ask it again as it was asked."""
+    facts = {
+        "made_by": _MADE_BY,
+        "question": question,
+        "choices": None if choices is None else list(choices),
+        "fingerprint": encoder.fingerprint(),
+        "sample": asker.sample.tolist(),
+    }
+    return json.dumps(facts).encode()
+
+
+def ask_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder]) -> AnswerGiver | None:
+    """Return what answers the question of a column, measured on the same pictures; None where it is no question's.
+
+    Raises:
+        InputError: it was asked of other weights, or too few of those pictures are left.
+    """
+    try:
+        facts = json.loads(made)
+        if facts["made_by"] != _MADE_BY:
+            return None
+        question, choices = facts["question"], facts["choices"]
+        like = np.array(facts["sample"], dtype=np.int64)
+    except (ValueError, TypeError, KeyError):
+        return None
+    if facts.get("fingerprint") != encoder().fingerprint():
+        raise InputError("its question was embedded with other weights.")
+    if np.count_nonzero(snapshot.contains("images", like)) < MIN_PICTURES:
+        raise InputError("the pictures that its question was measured on are gone.")
+    return AnswerGiver(Asker(snapshot, encoder(), question, choices, like))
+
+
+def _sample(snapshot: Snapshot) -> Ints:
+    """Return the row ids of pictures that stand for the collection, the same ones whatever the order of the rows."""
+    blocks = [(block.ids, content_keys(block.embeddings)) for block in live_blocks(snapshot)]
+    ids, keys = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return ids[sample(keys, SAMPLE)]
 
 
 def column_name(question: str) -> str:

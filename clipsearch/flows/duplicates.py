@@ -4,8 +4,9 @@ Three classes, each searched among what the one before leaves, so that a file is
 
 1. *same bytes*: equal SHA-256, which the store knows of every file.
 2. *same picture*: saved again, at another size or in another format. Pairs of embeddings that are near enough
-   (``index/pairs.py``), the same ratio of the sides, and a look at 32 x 32 pixels of both files; a file that is not at
-   hand must be nearer (``alike.Limits``). Groups have a centre, so they form no chains (``index/linkage.py``).
+   (``index/pairs.py``) or of perceptual hashes that are (``index/hashes.py``), the same ratio of the sides, and a look
+   at 32 x 32 pixels of both files; a file that is not at hand must be nearer (``alike.Limits``). Groups have a centre,
+   so they form no chains (``index/linkage.py``).
 3. *burst*: taken within seconds by the same camera, and like the first of them.
 """
 
@@ -18,8 +19,8 @@ import numpy as np
 from clipsearch.decode import DecodePool, DecodeRequest
 from clipsearch.embed.preprocess import Preprocess
 from clipsearch.errors import InputError
-from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, kept, looks_same, same_bytes
-from clipsearch.flows.facts import Facts, Pictures
+from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, hashed_pairs, kept, looks_same, same_bytes, twins
+from clipsearch.flows.facts import NO_LOOK, Facts, Pictures
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.query import image_path
 from clipsearch.index.linkage import centre_groups
@@ -73,6 +74,8 @@ class DuplicateReport:
         images: pictures looked at.
         read: files that were opened for a look at their pixels; ``unread`` could not be.
         seconds: time it took.
+        unhashed: pictures without a perceptual hash, indexed before there were any or imported: of those, copies at
+            another size are found by embeddings alone.
     """
 
     groups: tuple[DuplicateGroup, ...]
@@ -80,6 +83,7 @@ class DuplicateReport:
     read: int
     unread: int
     seconds: float
+    unhashed: int = 0
 
     @property
     def superfluous(self) -> dict[Alike, int]:
@@ -119,11 +123,12 @@ def find_duplicates(
     found = group_pictures(pictures, limits, reader, thorough=thorough, exact=exact)
     groups = tuple(_group(snapshot, pictures, kind, at) for kind, at in found)
     read, unread = (reader.read, reader.unread) if reader else (0, 0)
-    return DuplicateReport(groups, len(pictures), read, unread, time.monotonic() - start)
+    unhashed = int((pictures.facts.phash == NO_LOOK).sum())
+    return DuplicateReport(groups, len(pictures), read, unread, time.monotonic() - start, unhashed)
 
 
 def _checked(limits: Limits) -> Limits:
-    for name in ("proposed", "unseen", "burst"):
+    for name in ("proposed", "unseen", "burst", "hashed", "unseen_hashed"):
         value = getattr(limits, name)
         if not 0 < value <= 1:
             raise InputError(f"The limit {name} is {value}; a cosine above 0 and at most 1 is wanted.")
@@ -150,10 +155,16 @@ def group_pictures(
         max(limits.unseen, limits.proposed) if reader is None else limits.proposed,
         exact=exact,
     )
+    pairs = union(pairs, hashed_pairs(facts, units, pictures.embeddings, limits, exact), len(units))
+    pairs = kept(pairs, aspects_fit(facts, units[pairs.first], units[pairs.second], limits))
+    if reader is None:
+        pairs = kept(pairs, twins(facts, units[pairs.first], units[pairs.second], pairs.scores, limits))
     if reader is not None:
         reader.look(units if thorough else units[np.unique(np.concatenate([pairs.first, pairs.second]))])
-        pairs = union(pairs, reader.proposed(units, limits, exact), len(units)) if thorough else pairs
-    pairs = kept(pairs, aspects_fit(facts, units[pairs.first], units[pairs.second], limits))
+        if thorough:
+            more = reader.proposed(units, limits, exact)
+            more = kept(more, aspects_fit(facts, units[more.first], units[more.second], limits))
+            pairs = union(pairs, more, len(units))
     if reader is not None:
         pairs = reader.confirmed(pairs, units, limits)
     same = [(Alike.PICTURE, units[group]) for group in centre_groups(pairs, len(units))]
@@ -222,7 +233,7 @@ class Reader:
 
     def confirmed(self, pairs: Pairs, units: Ints, limits: Limits) -> Pairs:
         """Return the pairs of positions in ``units`` that show the same, as far as can be seen."""
-        keep = pairs.scores >= limits.unseen
+        keep = twins(self._facts, units[pairs.first], units[pairs.second], pairs.scores, limits)
         for start in range(0, len(keep), _CHUNK):
             part = slice(start, start + _CHUNK)
             one, two = (np.searchsorted(self._at, units[side[part]]) for side in (pairs.first, pairs.second))

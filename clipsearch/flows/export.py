@@ -92,6 +92,7 @@ def _rows(snapshot: Snapshot, allowed: Ints | None, tell: Callable[[Progress], N
         has_captions=linked,
         blocks=lambda with_texts: _blocks(snapshot, allowed, (images, texts), with_texts),
         wrote=lambda done: tell(Progress("export", done, n)),
+        added=snapshot.added_types(),
     )
 
 

@@ -12,7 +12,8 @@ from clipsearch.store import NO_HASH, Snapshot
 from clipsearch.types import Halves, Ints
 
 NO_TIME = np.iinfo(np.int64).min
-COLUMNS = ("id", "content_hash", "width", "height", "size", "taken", "camera")
+NO_LOOK = np.iinfo(np.int64).min
+COLUMNS = ("id", "content_hash", "width", "height", "size", "taken", "camera", "phash")
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -27,6 +28,7 @@ class Facts:
         size: (n,) bytes of the file.
         taken: (n,) seconds, ``NO_TIME`` where unknown.
         camera: (n,) number of the camera's name; -1 where unknown.
+        phash: (n,) perceptual hash, 0 where it says nothing; ``NO_LOOK`` where nobody made one.
     """
 
     ids: Ints
@@ -36,6 +38,7 @@ class Facts:
     size: Ints
     taken: Ints
     camera: Ints
+    phash: Ints
 
     def best(self, at: Ints) -> int:
         """Return which of positions (m,) to keep: most pixels, then most bytes, then the smallest id."""
@@ -58,6 +61,7 @@ def facts_of(rows: Any, n: int) -> Facts:  # Any: an iterable of mappings, as th
             row["size"],
             NO_TIME if taken is None else round((taken - _EPOCH).total_seconds()),
             -1 if camera is None else cameras.setdefault(camera, len(cameras)),
+            NO_LOOK if row["phash"] is None else row["phash"],
         )
     return Facts(*numbers)
 

@@ -45,6 +45,7 @@ class ImportReport:
         images_total: live images of the collection afterwards; ``texts_total``: captions.
         stages: seconds by stage.
         version: the manifest version afterwards.
+        columns: rows that got a value in each column that was added before, such as tags.
     """
 
     images: int
@@ -58,6 +59,7 @@ class ImportReport:
     stages: Mapping[str, float]
     version: int
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

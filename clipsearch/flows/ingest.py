@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
@@ -44,7 +44,10 @@ from clipsearch.types import Skip, SkipReason
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What one run did; ``stages`` holds seconds per stage, ``version`` the manifest version afterwards."""
+    """What one run did; ``stages`` holds seconds per stage, ``version`` the manifest version afterwards.
+
+    ``columns`` says how many new pictures got a value in each column that was added before, such as tags.
+    """
 
     scanned: int
     embedded: int
@@ -61,6 +64,7 @@ class IndexReport:
     stages: Mapping[str, float]
     version: int
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, int] = field(default_factory=dict)
 
 
 def ingest(

@@ -12,6 +12,7 @@ them (paths, sizes, dates) are read when somebody first looks at a hit, from the
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -333,6 +334,7 @@ class LazyHits(Sequence[Hit]):
     def __init__(self, snapshot: Snapshot, kind: str, ids: Ints, scores: Floats) -> None:
         self._snapshot, self._kind, self._ids, self._scores = snapshot, kind, ids, scores
         self._hits: list[Hit] | None = None
+        self._plain: list[Hit] | None = None
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -346,11 +348,35 @@ class LazyHits(Sequence[Hit]):
     def __repr__(self) -> str:
         return f"<{len(self)} hits>"
 
+    @property
+    def plain(self) -> list[Hit]:
+        """The hits without what columns that were added later say of them, which would take reading those."""
+        if self._plain is None:
+            self._plain = self._fetch()
+        return self._plain
+
     def _fetched(self) -> list[Hit]:
         if self._hits is None:
-            fetch = _text_hits if self._kind == "texts" else _image_hits
-            self._hits = fetch(self._snapshot, self._ids, self._scores)
+            self._hits = [_with_added(hit, added) for hit, added in zip(self.plain, self._added(), strict=True)]
         return self._hits
+
+    def _fetch(self) -> list[Hit]:
+        fetch = _text_hits if self._kind == "texts" else _image_hits
+        return fetch(self._snapshot, self._ids, self._scores)
+
+    def _added(self) -> list[dict[str, Any]]:
+        """Return for each hit what the added columns say of its picture."""
+        if not self._snapshot.added_columns():
+            return [{}] * len(self)
+        if self._kind == "images":
+            return self._snapshot.added_values(self._ids)
+        images = [row["image_id"] for row in self._snapshot.rows("texts", self._ids.tolist())]
+        known = self._snapshot.added_values([-1 if id_ is None else id_ for id_ in images])
+        return [added if hit.path else {} for hit, added in zip(self.plain, known, strict=True)]
+
+
+def _with_added(hit: Hit, added: Mapping[str, Any]) -> Hit:
+    return replace(hit, metadata={**hit.metadata, **added}) if added else hit
 
 
 def _image_hits(snapshot: Snapshot, ids: Ints, scores: Floats) -> list[Hit]:

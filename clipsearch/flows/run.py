@@ -118,6 +118,7 @@ def image_row(run: Run, ref: ImageRef, content_hash: bytes, metadata: Mapping[st
         longitude=metadata.get("longitude"),
         embedding=embedding,
         generated=True if metadata.get("generated") else None,
+        phash=metadata.get("phash"),
     )
 
 

@@ -56,6 +56,7 @@ class CollectionStatus:
             what, or why not.
         augment: which rungs searches for texts use and what they change, or why none.
         compaction: why compacting it pays, or None.
+        columns: the columns that were added to the pictures, such as tags; ``columns_advice``: what to do about them.
     """
 
     name: str
@@ -77,6 +78,8 @@ class CollectionStatus:
     calibration: str = ""
     augment: str = ""
     compaction: str | None = None
+    columns: tuple[str, ...] = ()
+    columns_advice: tuple[str, ...] = ()
 
 
 def read_status(snapshot: Snapshot) -> CollectionStatus:
@@ -106,6 +109,8 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
         calibration=calibration,
         augment=describe(snapshot),
         compaction=advice(snapshot),
+        columns=snapshot.added_columns(),
+        columns_advice=_columns_advice(snapshot),
     )
 
 
@@ -139,6 +144,14 @@ def _index(snapshot: Snapshot) -> IndexStatus | None:
         imbalance=record.imbalance,
         advice=advice(snapshot, record),
     )
+
+
+def _columns_advice(snapshot: Snapshot) -> tuple[str, ...]:
+    if not snapshot.added_columns():
+        return ()
+    from clipsearch.flows.renewal import column_advice
+
+    return column_advice(snapshot)
 
 
 def _calibration(snapshot: Snapshot) -> tuple[bool, str]:

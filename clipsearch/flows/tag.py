@@ -136,14 +136,38 @@ def give(
     ids: list[Ints] = []
     tags: list[list[str]] = []
     for some, rows in picture_chunks(snapshot):
-        evidence = tagger.evidence(rows, background)
         ids.append(some)
-        for row in evidence:
-            reached = np.flatnonzero(row >= tagger.threshold)
-            tags.append([tagger.names[n] for n in reached[np.argsort(-row[reached], kind="stable")]])
+        tags += tagger.tags(rows, background)
         if tell is not None:
             tell(Progress("tags", len(tags), snapshot.count("images")))
     return np.concatenate(ids), tags
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TagGiver:
+    """Gives pictures that came later the tags of a column that is there."""
+
+    tagger: Tagger
+    background: Floats
+    type_: str = "texts"
+
+    def give(self, rows: Floats) -> list[list[str]]:
+        """Return the tags of pictures (n, D)."""
+        return self.tagger.tags(rows, self.background)
+
+
+def tag_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder]) -> TagGiver | None:
+    """Return what gave a column of tags, with the threshold of then; None where something else made the column.
+
+    Raises:
+        InputError: it was made with other weights.
+    """
+    tagger = Tagger.from_bytes(made)
+    if tagger is None:
+        return None
+    if tagger.fingerprint != encoder().fingerprint():
+        raise InputError("its labels were embedded with other weights.")
+    return TagGiver(tagger, generic_words(snapshot.path, encoder()))
 
 
 def picture_chunks(snapshot: Snapshot) -> Iterator[tuple[Ints, Floats]]:

@@ -25,7 +25,7 @@ from clipsearch.flows.captions import captions_by_image
 from clipsearch.flows.evaluate import live_blocks
 from clipsearch.flows.labelled import Labelled, Pairs, find_labelled
 from clipsearch.flows.progress import Progress
-from clipsearch.flows.tagger import COLUMN, Tagger, generic_words, widened
+from clipsearch.flows.tagger import COLUMN, LEVEL, Tagger, generic_words, widened
 from clipsearch.match.scores import content_keys
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats, Ints
@@ -44,11 +44,13 @@ class TagOptions:
         level: the share of the tags that is to be right, above 0 and below 1.
         single: at most one tag a picture.
         column: name of the column.
+        file: where the labels were read from, "" where from none.
     """
 
-    level: float = 0.8
+    level: float = LEVEL
     single: bool = False
     column: str = COLUMN
+    file: str = ""
 
     def check(self) -> None:
         """Raise InputError where an option makes no sense."""
@@ -81,7 +83,8 @@ def learn(
     """Return what gives tags at the level asked for, and the labels that the model does not understand."""
     known, withheld = _understood(labels, encoder)
     witnesses = find_labelled(snapshot, known.names, truth) if truth is not None else None
-    embeddings = embed_known(known, encoder, tell)
+    # as they are kept beside the column, so that pictures that come later get the very same tags
+    embeddings = embed_known(known, encoder, tell).astype(np.float16).astype(np.float32)
     ids, keys = _ids_and_keys(snapshot)
     background = generic_words(snapshot.path, encoder)
     most = max(PAIRS // max(len(known.labels), 1), 200)
@@ -98,6 +101,8 @@ def learn(
         source="chance",
         fingerprint=encoder.fingerprint(),
         version=snapshot.version,
+        pictures=snapshot.count("images"),
+        file=options.file,
     )
     if witnesses is not None:
         if len(witnesses.ids) < MIN_TRUTH:

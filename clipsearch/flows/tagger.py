@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from clipsearch.types import Floats
 
 FORMAT = 1
 COLUMN = "tags"
+LEVEL = 0.8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +36,8 @@ class Tagger:
         level: the share of tags that is to be right, 0 to 1.
         source: what it was calibrated with: "truth", "captions" or "chance".
         fingerprint: of the encoder's weights.
-        version: of the collection that it was calibrated on.
+        version: of the collection that it was calibrated on; ``pictures``: how many it had, 0 where that is not known.
+        file: where the labels were read from, "" for the vocabulary inside or labels given otherwise.
     """
 
     names: tuple[str, ...]
@@ -47,6 +50,8 @@ class Tagger:
     source: str
     fingerprint: str
     version: int
+    pictures: int = 0
+    file: str = ""
 
     def features(self, rows: Floats, background: Floats) -> Floats:
         """Return the features (n, L, 3) of pictures (n, D), given the embeddings (B, D) of generic words."""
@@ -56,6 +61,21 @@ class Tagger:
         """Return the evidence (n, L) for pictures (n, D); a tag is given where it reaches ``threshold``."""
         found = self.weighing.evidence(self.features(rows, background))
         return only_best(found) if self.single else found
+
+    def tags(self, rows: Floats, background: Floats) -> list[list[str]]:
+        """Return the tags of pictures (n, D), the surest first."""
+        given = []
+        for row in self.evidence(rows, background):
+            reached = np.flatnonzero(row >= self.threshold)
+            given.append([self.names[n] for n in reached[np.argsort(-row[reached], kind="stable")]])
+        return given
+
+    def command(self, column: str) -> str:
+        """Return the options of ``clipsearch tag`` that ask for such tags."""
+        options = f" --labels {shlex.quote(self.file)}" if self.file else ""
+        options += f" --level {self.level:g}" if self.level != LEVEL else ""
+        options += " --single" if self.single else ""
+        return options + (f" --column {column}" if column != COLUMN else "")
 
     def to_bytes(self) -> bytes:
         """Return it as a file."""
@@ -67,6 +87,8 @@ class Tagger:
             "source": self.source,
             "fingerprint": self.fingerprint,
             "version": self.version,
+            "pictures": self.pictures,
+            "file": self.file,
             "weighed": self.weighing.weights is not None,
             "threshold": None if np.isinf(self.threshold) else self.threshold,
         }
@@ -101,6 +123,8 @@ class Tagger:
                     source=facts["source"],
                     fingerprint=facts["fingerprint"],
                     version=facts["version"],
+                    pictures=facts.get("pictures", 0),
+                    file=facts.get("file", ""),
                 )
         except (ValueError, KeyError, TypeError, OSError):
             return None

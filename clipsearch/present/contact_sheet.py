@@ -15,8 +15,8 @@ from clipsearch.present.text import printable, wrap
 from clipsearch.present.thumbnail import Thumbnail, grid
 
 TILE = 220  # pixels, the longer side of a picture
+SMALL_TILE = 150
 _GAP, _LINE = 16, 18
-_CELL = TILE + 2 * _LINE + 6
 _INK, _PALE, _GREY, _WHITE = (30, 30, 30), (120, 120, 120), (222, 222, 222), (255, 255, 255)
 _ALARM = (176, 0, 32)
 _MARK = ("Software", "clipsearch")
@@ -24,18 +24,38 @@ _MARK = ("Software", "clipsearch")
 
 def contact_sheet(thumbnails: Sequence[Thumbnail], heading: str, columns: int = 5) -> Image.Image:
     """Lay the thumbnails out on a page, rows from left to right, under a heading."""
-    rows = grid(thumbnails, columns)
-    wide = max(min(columns, len(thumbnails)), 2)
-    width = _GAP + wide * (TILE + _GAP)
-    top = 2 * _GAP + _LINE
-    page = Image.new("RGB", (width, top + max(len(rows), 1) * (_CELL + _GAP)), _WHITE)
+    return _page([("", thumbnails)], heading, columns, TILE)
+
+
+def grouped_sheet(groups: Sequence[tuple[str, Sequence[Thumbnail]]], heading: str, columns: int = 8) -> Image.Image:
+    """Lay groups of thumbnails out on a page, each under a title of its own."""
+    return _page(groups, heading, columns, SMALL_TILE)
+
+
+def _page(groups: Sequence[tuple[str, Sequence[Thumbnail]]], heading: str, columns: int, tile: int) -> Image.Image:
+    cell = tile + 2 * _LINE + 6 + _GAP
+    wide = max(min(columns, max((len(some) for _, some in groups), default=0)), 2)
+    width = _GAP + wide * (tile + _GAP)
+    grids = [(title, grid(some, columns)) for title, some in groups]
+    height = 2 * _GAP + _LINE + sum(_title_height(title) + max(len(rows), 1) * cell for title, rows in grids)
+    page = Image.new("RGB", (width, height), _WHITE)
     draw = ImageDraw.Draw(page)
     large, small = _font(16), _font(13)
     draw.text((_GAP, _GAP), _fit(printable(heading), width - 2 * _GAP, large), _INK, large)
-    for y, row in enumerate(rows):
-        for x, thumbnail in enumerate(row):
-            _draw_cell(page, draw, thumbnail, (_GAP + x * (TILE + _GAP), top + y * (_CELL + _GAP)), small)
+    top = 2 * _GAP + _LINE
+    for title, rows in grids:
+        if title:
+            draw.text((_GAP, top), _fit(printable(title), width - 2 * _GAP, large), _INK, large)
+        top += _title_height(title)
+        for row in rows:
+            for x, thumbnail in enumerate(row):
+                _draw_cell(page, draw, thumbnail, (_GAP + x * (tile + _GAP), top), small, tile)
+            top += cell
     return page
+
+
+def _title_height(title: str) -> int:
+    return _LINE + 8 if title else 0
 
 
 def encode_png(page: Image.Image) -> bytes:
@@ -56,27 +76,32 @@ def is_contact_sheet(path: str) -> bool:
 
 
 def _draw_cell(
-    page: Image.Image, draw: ImageDraw.ImageDraw, thumbnail: Thumbnail, corner: tuple[int, int], font: "_Font"
+    page: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    thumbnail: Thumbnail,
+    corner: tuple[int, int],
+    font: "_Font",
+    tile: int,
 ) -> None:
     x, y = corner
     if thumbnail.pixels is None:
-        draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), _GREY)
-        lines = wrap(printable(thumbnail.reason), 28)[:8]
+        draw.rectangle((x, y, x + tile - 1, y + tile - 1), _GREY)
+        lines = wrap(printable(thumbnail.reason), tile // 8)[:8]
         draw.multiline_text((x + 10, y + 10), "\n".join(lines), _INK, font, spacing=5)
     else:
         picture = Image.fromarray(thumbnail.pixels)
-        picture.thumbnail((TILE, TILE))
-        page.paste(picture, (x + (TILE - picture.width) // 2, y + (TILE - picture.height) // 2))
+        picture.thumbnail((tile, tile))
+        page.paste(picture, (x + (tile - picture.width) // 2, y + (tile - picture.height) // 2))
     if thumbnail.badge:
-        _draw_badge(draw, thumbnail.badge, corner, font)
-    draw.text((x, y + TILE + 4), thumbnail.title, _PALE, font)
-    draw.text((x, y + TILE + 4 + _LINE), _fit(printable(thumbnail.name), TILE, font), _INK, font)
+        _draw_badge(draw, thumbnail.badge, corner, font, tile)
+    draw.text((x, y + tile + 4), thumbnail.title, _PALE, font)
+    draw.text((x, y + tile + 4 + _LINE), _fit(printable(thumbnail.name), tile, font), _INK, font)
 
 
-def _draw_badge(draw: ImageDraw.ImageDraw, badge: str, corner: tuple[int, int], font: "_Font") -> None:
+def _draw_badge(draw: ImageDraw.ImageDraw, badge: str, corner: tuple[int, int], font: "_Font", tile: int) -> None:
     """Draw a word on a coloured bar across the top of a tile."""
     x, y = corner
-    draw.rectangle((x, y, x + TILE - 1, y + _LINE + 5), _ALARM)
+    draw.rectangle((x, y, x + tile - 1, y + _LINE + 5), _ALARM)
     draw.text((x + 8, y + 4), badge, _WHITE, font)
 
 

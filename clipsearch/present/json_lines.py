@@ -15,6 +15,8 @@ from clipsearch.types import Hit, SearchResult, Skip, display_path
 
 FIELDS = ("width", "height", "format", "taken", "camera", "lens", "latitude", "longitude", "generated")
 
+_OWN = {*FIELDS, "size"}  # what a hit says of a picture besides columns that were added
+
 
 def dump(value: Mapping[str, Any]) -> str:
     """Return one object as one line. Times become ISO 8601; NaN and infinity, which JSON lacks, become null."""
@@ -45,7 +47,7 @@ def path_fields(path: str | bytes) -> dict[str, str]:
 
 
 def hit_object(hit: Hit, query: str, verdict: str | None = None, folded: Sequence[int] = ()) -> dict[str, Any]:
-    """Return a hit as ``clipsearch.hit/1``.
+    """Return a hit as ``clipsearch.hit/1``; columns that were added later stand behind all else, by their names.
 
     ``verdict`` marks a hit that is only the nearest of what does not match; ``folded`` are the row ids of pictures
     that show the same thing.
@@ -54,7 +56,7 @@ def hit_object(hit: Hit, query: str, verdict: str | None = None, folded: Sequenc
     marked |= {"folded": list(folded)} if folded else {}
     text = {} if hit.text is None else {"text": hit.text}
     known = {name: hit.metadata[name] for name in FIELDS if hit.metadata.get(name) is not None}
-    return {
+    found = {
         "schema": "clipsearch.hit/1",
         "query": query,
         "rank": hit.rank,
@@ -65,6 +67,8 @@ def hit_object(hit: Hit, query: str, verdict: str | None = None, folded: Sequenc
         **marked,
         **known,
     }
+    added = {name: value for name, value in hit.metadata.items() if name not in found and name not in _OWN}
+    return found | added
 
 
 def result_object(

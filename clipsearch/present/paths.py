@@ -13,7 +13,7 @@ def path_lines(result: SearchResult, end: bytes = b"\n") -> Iterator[bytes]:
     has no path and yields nothing.
     """
     seen: set[str] = {""}
-    for hit in result:
+    for hit in result.plain:
         if hit.path not in seen:
             seen.add(hit.path)
             yield os.fsencode(hit.path) + end

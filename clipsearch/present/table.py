@@ -119,9 +119,9 @@ _TEXT_COLUMNS = (*_HIT, Column("caption", fit=wrapped, least=24), Column("image"
 def hits_table(result: SearchResult, folder: str, width: int = 80, colour: bool = False) -> Iterator[str]:
     """Yield an answer as a table for a terminal of ``width`` cells; paths are relative to ``folder`` where shorter."""
     if result.target == "text":
-        rows = [[rank(hit, result), score(hit), hit.text or "", os.path.basename(hit.path)] for hit in result]
+        rows = [[rank(hit, result), score(hit), hit.text or "", os.path.basename(hit.path)] for hit in result.plain]
         return render(*_badged(_TEXT_COLUMNS, rows, result), width, colour)
-    rows = [[rank(hit, result), score(hit), nearest(hit.path, folder)] for hit in result]
+    rows = [[rank(hit, result), score(hit), nearest(hit.path, folder)] for hit in result.plain]
     columns = _IMAGE_COLUMNS
     if any(result.folded):
         columns = (*_HIT, _FOLDED, _IMAGE_COLUMNS[2])
@@ -134,7 +134,7 @@ def _badged(
     columns: Sequence[Column], rows: list[list[str]], result: SearchResult
 ) -> tuple[Sequence[Column], list[list[str]]]:
     """Add a column that says which pictures a generator made, where there is one."""
-    badges = [BADGE if hit.metadata.get("generated") else "" for hit in result]
+    badges = [BADGE if hit.metadata.get("generated") else "" for hit in result.plain]
     if not any(badges):
         return columns, rows
     return (*columns[:2], _BADGED, *columns[2:]), [[*r[:2], b, *r[2:]] for r, b in zip(rows, badges, strict=True)]
@@ -148,7 +148,7 @@ def hits_plain(result: SearchResult, folder: str) -> Iterator[bytes]:
     Nothing is shortened. Tabs, line ends and other control characters of a name are spelt out so that a row stays a
     row; bytes that are not UTF-8 go through as they are.
     """
-    for hit in result:
+    for hit in result.plain:
         path = _plain_path(nearest(hit.path, folder))
         middle = [] if hit.text is None else [printable(hit.text).encode()]
         badge = [BADGE.encode()] if hit.metadata.get("generated") else []

@@ -11,6 +11,7 @@ Writers commit whole versions (``writer.py``), readers keep the version they ope
 reader can open the shards without this package (``parquet.py``).
 """
 
+from clipsearch.store.added import AddedColumn
 from clipsearch.store.columns import NO_HASH, Columns
 from clipsearch.store.manifest import FileEntry, Manifest, Root
 from clipsearch.store.packing import update_packs
@@ -24,6 +25,7 @@ from clipsearch.store.writer import Writer
 __all__ = [
     "FORMAT_VERSION",
     "NO_HASH",
+    "AddedColumn",
     "Columns",
     "FileEntry",
     "ImageRow",

@@ -195,16 +195,33 @@ def read_added(path: str, name: str) -> tuple[Ints, Any]:  # Any: an Arrow array
     return numbers(table.column("id")), table.column(name).combine_chunks()
 
 
+def joined_added(parts: Sequence[tuple[Ints, Any]]) -> tuple[Ints, Any]:  # Any: Arrow arrays
+    """Return the parts of an added column (ids, values), at least one, as one, ids ascending."""
+    if len(parts) == 1:
+        return parts[0]
+    ids = np.concatenate([ids for ids, _ in parts])
+    values = pa.chunked_array([values for _, values in parts]).combine_chunks()
+    order = np.argsort(ids, kind="stable")
+    if (np.diff(order) == 1).all():  # later rows have larger ids, but for those that an older part left out
+        return ids, values
+    return ids[order], values.take(pa.array(order))
+
+
+def taken(known: Ints, values: Any, ids: Ints) -> Any:  # Any: Arrow arrays
+    """Return the values of rows (n,), given those of rows ``known`` (m,), ascending; NULL where a row has none."""
+    if not len(known):
+        return pa.nulls(len(ids), values.type)
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return values.take(pa.array(at, mask=known[at] != ids))
+
+
 def with_added(table: pa.Table, added: Mapping[str, tuple[Ints, Any]]) -> pa.Table:  # Any: as above
     """Return a table with columns (name → ids, values) put beside its rows; NULL where a row has no value."""
     if not added:
         return table
     ids = numbers(table.column("id"))
     for name, (known, values) in added.items():
-        at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
-        there = known[at] == ids if len(known) else np.zeros(len(ids), bool)
-        taken = values.take(pa.array(at, mask=~there)) if len(known) else pa.nulls(len(ids), values.type)
-        table = table.append_column(name, taken)
+        table = table.append_column(name, taken(known, values, ids))
     return table
 
 

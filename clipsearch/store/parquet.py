@@ -28,6 +28,7 @@ _TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
     "time": pa.timestamp("us"),
 }
+_ADDED: dict[str, pa.DataType] = {"text": pa.string(), "texts": pa.list_(pa.string()), "number": pa.int64()}
 _DISPLAY = {"images": "path_text", "texts": "source_text"}
 
 
@@ -109,11 +110,9 @@ def encode_ids(ids: Ints) -> bytes:
 
 
 def encode_added(name: str, ids: Ints, values: Sequence[Any], type_: str) -> bytes:
-    """Return a file of two columns: ``id``, and ``name`` with a text or a list of texts ("texts") for each id."""
-    kind = pa.list_(pa.string()) if type_ == "texts" else pa.string()
-    cleaned = [
-        [clean_text(text) for text in value] if isinstance(value, list | tuple) else _clean(value) for value in values
-    ]
+    """Return a file of two columns: ``id``, and ``name`` with a "text", a list of "texts" or a "number" for each id."""
+    kind = _ADDED[type_]
+    cleaned = values if type_ == "number" else [_cleaned(value) for value in values]
     return _write(pa.table({"id": pa.array(ids, pa.int64()), name: pa.array(cleaned, kind)}))
 
 
@@ -212,6 +211,10 @@ def _read(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _clean(text: str | None) -> str | None:
     return None if text is None else clean_text(text)
+
+
+def _cleaned(value: "str | Sequence[str] | None") -> "str | list[str] | None":
+    return [clean_text(text) for text in value] if isinstance(value, list | tuple) else _clean(value)  # pyright: ignore
 
 
 def _texts(kind: str, name: str, values: Sequence[Any]) -> Sequence[Any]:

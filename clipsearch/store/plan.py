@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipsearch.store import sidecar
+from clipsearch.store.added import AddedColumn
 from clipsearch.store.codec import dumps
 from clipsearch.store.columns import Columns
 from clipsearch.store.files import sha256
@@ -124,22 +125,19 @@ def imports(known: Sequence[Any] | None, naming: Naming) -> list[NewFile]:
     return [new_file(name, len(known), dumps(list(known)) + b"\n", "imports")]
 
 
-def added(name: str, ids: Ints, values: Sequence[Any], type_: str, made: bytes | None, naming: Naming) -> list[NewFile]:
-    """Return a column that is added to the images, and what is to be known of how it was made.
+def added(column: AddedColumn, naming: Naming) -> list[NewFile]:
+    """Return a part of a column that is added to the images, and what is to be known of how the column was made.
 
     Args:
-        name: of the column.
-        ids: (n,) ascending.
-        values: one for each id.
-        type_: "text" or "texts".
-        made: any bytes, or None.
-        naming: of this commit.
+        column: ids ascending.
+        naming: of this part.
     """
     from clipsearch.store import parquet
 
-    stem = f"{FOLDERS['added']}/{naming.stem('added')}"
-    files = [new_file(f"{stem}.parquet", len(ids), parquet.encode_added(name, ids, values, type_), "added", name)]
-    return files if made is None else [*files, new_file(f"{stem}.made", 1, made, "made", name)]
+    stem, name = f"{FOLDERS['added']}/{naming.stem('added')}", column.name
+    data = parquet.encode_added(name, column.ids, column.values, column.type_)
+    files = [new_file(f"{stem}.parquet", len(column.ids), data, "added", name)]
+    return files if column.made is None else [*files, new_file(f"{stem}.made", 1, column.made, "made", name)]
 
 
 def stack(embeddings: Sequence[Any], dim: int) -> Halves:

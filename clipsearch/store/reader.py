@@ -15,6 +15,7 @@ import numpy as np
 from clipsearch.arrays import distinct
 from clipsearch.errors import CorruptShardError
 from clipsearch.store import roots
+from clipsearch.store.added import AddedColumns
 from clipsearch.store.files import read_bytes, sha256, sha256_of_file
 from clipsearch.store.manifest import FileEntry, Manifest, read_current
 from clipsearch.store.packs import FOLDER, read_packs
@@ -199,6 +200,7 @@ class Snapshot:
         self._opened = {} if opened is None else opened
         self.stamps = Stamps(path) if stamps is None else stamps
         self._open_files(self._opened)
+        self._added = AddedColumns(path, manifest.files_of("added"), self._opened, self.stamps)
         self._tables = Tables(path, manifest, self._opened, self.shard_table, self.stamps, self._added_to)
 
     def _open_files(self, opened: Opened) -> None:
@@ -285,10 +287,35 @@ class Snapshot:
 
     def added_columns(self) -> tuple[str, ...]:
         """Return the names of the columns that were added to the images later, such as tags."""
-        return tuple(str(entry.of) for entry in self.manifest.files_of("added"))
+        return self._added.names
+
+    def added_column(self, name: str) -> tuple[Ints, Any]:  # Any: an Arrow array
+        """Return ids (n,), ascending, and values of an added column; dead rows may be among them.
+
+        Raises:
+            CorruptShardError: it cannot be read.
+            KeyError: there is no such column.
+        """
+        return self._added.column(name)
+
+    def added_types(self) -> dict[str, Any]:  # Any: Arrow types
+        """Return the added columns with their types.
+
+        Raises:
+            CorruptShardError: one cannot be read.
+        """
+        return {name: self._added.column(name)[1].type for name in self._added.names}
+
+    def added_values(self, ids: Sequence[int] | Ints) -> list[dict[str, Any]]:
+        """Return what the added columns say of images, in the order asked for: name → value, None left out.
+
+        Raises:
+            CorruptShardError: a column cannot be read.
+        """
+        return self._added.of_rows(np.asarray(ids, dtype=np.int64))
 
     def made_of(self, column: str) -> bytes | None:
-        """Return what ``Writer.commit_added`` was told of how a column was made, or None.
+        """Return what ``Writer.add_columns`` was told of how a column was made, or None.
 
         Raises:
             CorruptShardError: the file is damaged.
@@ -297,22 +324,7 @@ class Snapshot:
         return None if entry is None else read_checked(self.path, entry)
 
     def _added_to(self, kind: str) -> dict[str, Any]:  # Any: ids and an Arrow array
-        if kind != "images" or not self.manifest.files_of("added"):
-            return {}
-        from clipsearch.store import metadata
-
-        found = {}
-        for entry in self.manifest.files_of("added"):
-            try:
-                if not _is_intact(self.stamps, entry):
-                    raise ValueError("its bytes are not those that were written")
-                found[str(entry.of)] = metadata.read_added(os.path.join(self.path, entry.name), str(entry.of))
-            except ValueError as problem:
-                raise CorruptShardError(
-                    f"{entry.name} cannot be read: {problem}.\n"
-                    f"Make the column {entry.of!r} again, or take it out: clipsearch tag --drop --column {entry.of}"
-                ) from problem
-        return found
+        return {name: self._added.column(name) for name in self._added.names} if kind == "images" else {}
 
     def metadata_table(self, kind: str = "images") -> Any:  # Any: so that this module needs no pyarrow
         """Return the metadata of the live rows as an Arrow table, columns as in ``schema.VISIBLE``; kept once read.
@@ -360,6 +372,8 @@ class Snapshot:
     def live_blocks(self, allowed: Ints | None = None) -> Iterator[tuple[EmbeddingBlock, Any]]:
         """Yield live images shard by shard, ids ascending, with an Arrow table of all that is known of each.
 
+        Its columns are those of ``metadata.EVERYTHING``, and behind them those that were added.
+
         Args:
             allowed: (n,) ids that may come, ascending; None allows all.
         """
@@ -373,10 +387,8 @@ class Snapshot:
             if allowed is not None:
                 keep &= np.isin(data.ids, allowed)
             if keep.any():
-                yield (
-                    EmbeddingBlock(data.ids[keep], data.embeddings[keep]),
-                    metadata.kept(shard.everything(known), keep),
-                )
+                table = metadata.with_added(shard.everything(known), self._added_to("images"))
+                yield EmbeddingBlock(data.ids[keep], data.embeddings[keep]), metadata.kept(table, keep)
 
     def caption_links(self) -> tuple[Ints, Ints]:
         """Return image ids (n,), ascending, and the ids (n,) of the live texts that belong to them."""
@@ -428,6 +440,7 @@ class Snapshot:
             for shard in shards:
                 shard.close()
         self._tables.close()
+        self._added.close()
 
     def _skips(self, entry: FileEntry) -> list[Skip]:
         try:

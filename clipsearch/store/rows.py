@@ -36,6 +36,7 @@ class ImageRow:
         longitude: degrees east, or None.
         embedding: (D,) finite.
         generated: True for a picture that a generator made, else None.
+        phash: perceptual hash, signed 64 bits; 0 where it says nothing, None where nobody made one.
     """
 
     id: int
@@ -56,6 +57,7 @@ class ImageRow:
     longitude: float | None
     embedding: Embedding
     generated: bool | None = None
+    phash: int | None = None
 
 
 @dataclass(slots=True, eq=False)

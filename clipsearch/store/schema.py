@@ -37,6 +37,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "latitude": "float64",
         "longitude": "float64",
         "generated": "bool",
+        "phash": "int64",
     },
     "texts": {
         "id": "int64",

@@ -25,6 +25,7 @@ import numpy as np
 
 from clipsearch.errors import InputError, LockedError
 from clipsearch.store import plan, roots
+from clipsearch.store.added import AddedColumn, Part, taken_in
 from clipsearch.store.columns import Columns
 from clipsearch.store.compaction import Group, merged
 from clipsearch.store.files import DIR_MODE, replace_file, stamp_of, storage_errors, sync_dir
@@ -36,6 +37,9 @@ from clipsearch.store.rows import ImageRow, TextRow
 from clipsearch.store.schema import VISIBLE
 from clipsearch.types import Ints, Skip
 
+_ADDED = ("added", "made")  # kinds of files
+_TAKEN = {"embedding", "score", "rank", "k", "words", "captions", "sha256", "model"}  # in SQL and in exports
+_TAKEN |= {"schema", "query", "text", "verdict", "folded", "path_b64"}  # in the JSON of a hit
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
@@ -164,33 +168,55 @@ class Writer:
     def commit_added(
         self, name: str, ids: Ints, values: Sequence[Any], *, type_: str = "texts", made: bytes | None = None
     ) -> Manifest:
-        """Make one new version in which the images have a column more, in place of a former one of that name.
+        """Make one new version in which the images have a column more: ``add_columns`` of one."""
+        return self.add_columns([AddedColumn(name, ids, values, type_, made)])
 
-        Args:
-            name: of the column.
-            ids: (n,) images that have a value; all others have none.
-            values: a text ("text") or a list of texts ("texts") for each.
-            type_: which of the two.
-            made: what ``Snapshot.made_of`` is to give back.
+    def add_columns(self, columns: Sequence[AddedColumn]) -> Manifest:
+        """Make one new version in which the images have more columns, in place of former ones of those names.
 
         Raises:
             InputError: images have a column of that name already, or it is no name.
             StorageError: the disk is full or cannot be written.
         """
-        check_column_name(name)
-        order = np.argsort(ids, kind="stable")
-        sorted_ids, sorted_values = np.asarray(ids, np.int64)[order], [values[n] for n in order.tolist()]
+        for column in columns:
+            check_column_name(column.name)
+        names = {column.name for column in columns}
+        replaced = {entry.name for entry in self.manifest.files if entry.kind in _ADDED and entry.of in names}
+        return self._commit_added(columns, replaced)
 
+    def extend_columns(self, columns: Sequence[AddedColumn]) -> Manifest:
+        """Make one new version in which more images have a value in columns that were added before.
+
+        Args:
+            columns: values of images that have none yet; ``type_`` as before, and ``made`` None.
+
+        Raises:
+            CorruptShardError: what is there of a column cannot be read.
+            StorageError: the disk is full or cannot be written.
+        """
+        snapshot = self._snapshot()
+        longer, replaced = [], set[str]()
+        for column in columns:
+            parts = [entry for entry in self.manifest.files_of("added") if entry.of == column.name]
+            old = taken_in(parts, len(column.ids))
+            replaced |= {entry.name for entry in old}
+            read = [Part(self.path, entry, snapshot.stamps).read() for entry in old]
+            longer.append(_with_parts(column, read, snapshot.deleted_ids()))
+        return self._commit_added(longer, replaced)
+
+    def _commit_added(self, columns: Sequence[AddedColumn], replaced: Collection[str]) -> Manifest:
         with storage_errors(self.path):
             for folder in (os.path.dirname(ADDED), ADDED):
                 os.makedirs(os.path.join(self.path, folder), DIR_MODE, exist_ok=True)
             sync_dir(os.path.join(self.path, os.path.dirname(ADDED)))
+        ordered = [column.ascending() for column in columns]
 
         def files(naming: plan.Naming, encoder: str) -> list[plan.NewFile]:
-            return plan.added(name, sorted_ids, sorted_values, type_, made, naming)
+            named = [replace(naming, token=secrets.token_hex(4)) for _ in ordered]
+            return [file for column, name in zip(ordered, named, strict=True) for file in plan.added(column, name)]
 
         none = np.empty(0, np.int64)
-        return self._commit(files, (none, none), (), None, None, column=name)
+        return self._commit(files, (none, none), (), None, None, replaced)
 
     def drop_added(self, name: str) -> Manifest:
         """Make one new version in which the images have no such column.
@@ -198,12 +224,13 @@ class Writer:
         Raises:
             InputError: there is none that was added later.
         """
-        known = [str(entry.of) for entry in self.manifest.files_of("added")]
+        known = list(dict.fromkeys(str(entry.of) for entry in self.manifest.files_of("added")))
         if name not in known:
             there = f"There are: {', '.join(known)}." if known else "There is none."
             raise InputError(f"No column {name!r} was added to this collection. {there}")
         none = np.empty(0, np.int64)
-        return self._commit(lambda naming, encoder: [], (none, none), (), None, None, column=name)
+        gone = {entry.name for entry in self.manifest.files if entry.kind in _ADDED and entry.of == name}
+        return self._commit(lambda naming, encoder: [], (none, none), (), None, None, gone)
 
     def _commit(
         self,
@@ -212,7 +239,7 @@ class Writer:
         deleted: Sequence[int] | Ints,
         skipped: Sequence[Skip] | None,
         imports: Sequence[Any] | None,
-        column: str | None = None,
+        without: Collection[str] = (),
     ) -> Manifest:
         if self._closed:
             raise ValueError("The writer is closed: its lock was given back.")
@@ -228,10 +255,10 @@ class Writer:
                 *plan.skipped(skipped or (), naming),
                 *plan.imports(imports, naming),
             ]
-            if not files and column is None and (skipped is None or not self.manifest.files_of("skipped")):
+            if not files and not without and (skipped is None or not self.manifest.files_of("skipped")):
                 return self.manifest
             replaced = {name for name, new in (("skipped", skipped), ("imports", imports)) if new is not None}
-            manifest = self._next_manifest(files, ids, gone, naming, replaced, column)
+            manifest = self._next_manifest(files, ids, gone, naming, replaced, without)
             self._failed = _Attempt(manifest.version, ids)
             manifest = self._write(files, manifest)
         self._failed = None
@@ -268,7 +295,7 @@ class Writer:
                 else:
                     files += [self._put(file) for file in plan.deleted(tombstones, naming)]
                 manifest = replace(
-                    self._next_manifest((), (none, none), none, naming, set(), None),
+                    self._next_manifest((), (none, none), none, naming, set()),
                     files=tuple(files),
                     counts={**self.manifest.counts, "deleted": len(tombstones)},
                     compacted=naming.version,
@@ -356,14 +383,10 @@ class Writer:
         gone: Ints,
         naming: plan.Naming,
         replaced: Collection[str],
-        column: str | None,
+        without: Collection[str] = (),
     ) -> Manifest:
         old = self.manifest
-        kept = [
-            entry
-            for entry in old.files
-            if entry.kind not in replaced and not (entry.kind in ("added", "made") and entry.of == column)
-        ]
+        kept = [entry for entry in old.files if entry.kind not in replaced and entry.name not in without]
         counts = {"deleted": old.counts["deleted"] + len(gone)}
         for kind, new in zip(("images", "texts"), ids, strict=True):
             lost = self._snapshot().contains(kind, gone) | np.isin(gone, new) if len(gone) else gone
@@ -418,8 +441,20 @@ def check_column_name(name: str) -> None:
         raise InputError(
             f"{name[:60]!r} cannot name a column: small letters, digits and _, a letter first, 60 characters at most."
         )
-    if name in VISIBLE["images"] or name in ("embedding", "score", "rank", "k", "words"):
+    if name in VISIBLE["images"] or name in _TAKEN:
         raise InputError(f"Pictures have a column {name!r} already. Give another name with --column.")
+
+
+def _with_parts(column: AddedColumn, parts: Sequence[tuple[Ints, Any]], gone: Ints) -> AddedColumn:  # Any: Arrow
+    """Return a column with the values that are in parts of it (ids, values), but for rows that are gone."""
+    if not parts:
+        return column
+    from clipsearch.store import metadata
+
+    ids, values = metadata.joined_added(parts)
+    keep = ~np.isin(ids, gone)
+    kept = [value for value, stays in zip(values.to_pylist(), keep.tolist(), strict=True) if stays]
+    return replace(column, ids=np.concatenate([ids[keep], column.ids]), values=[*kept, *column.values])
 
 
 def _ids(rows: Sequence[ImageRow] | Sequence[TextRow]) -> Ints:

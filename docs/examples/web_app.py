@@ -14,7 +14,7 @@ photos = clipsearch.open(os.environ.get("PHOTOS", "indexes/photos"))
 @app.get("/search")
 def search():
     hits = photos.search(flask.request.args["q"], k=int(flask.request.args.get("k", 10)))
-    return [{"path": hit.path, "score": hit.score} for hit in hits]
+    return [{"path": hit.path, "score": hit.score, "tags": hit.metadata.get("tags", [])} for hit in hits]
 
 
 @app.errorhandler(clipsearch.InputError)

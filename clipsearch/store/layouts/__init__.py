@@ -5,7 +5,7 @@ written beside their place and renamed when they are whole (``target.py``); a se
 run goes on where the first ended.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ class Block:
     Attributes:
         ids: (n,) row ids, ascending.
         embeddings: (n, D) float16 of unit norm.
-        table: Arrow table of n rows, columns as in ``metadata.EVERYTHING``.
+        table: Arrow table of n rows, columns as in ``metadata.EVERYTHING`` and those that were added.
         captions: the captions of each image, oldest first.
         texts: (n, D) float16, the embedding of each image's first caption, zeros where it has none; None where the
             layout has no use for it, or no image has a caption.
@@ -72,6 +72,7 @@ class Rows:
         has_captions: whether any of the images has a caption.
         blocks: gives the rows anew at each call, ids ascending; with the embeddings of captions if asked for.
         wrote: to be called with the rows written so far.
+        added: columns of the images that were added later, such as tags, with their Arrow types.
     """
 
     n: int
@@ -81,6 +82,7 @@ class Rows:
     has_captions: bool
     blocks: Callable[[bool], Iterator[Block]]
     wrote: Callable[[int], None] = field(default=lambda _: None)
+    added: Mapping[str, Any] = field(default_factory=dict)  # Any: Arrow types
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ of them, one without with an empty caption and a row of zeros, since row *i* of 
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from math import log10
 from typing import Any
@@ -37,6 +38,9 @@ _PANDAS = {
     "int32": ("int32", "int32"),
     "double": ("float64", "float64"),
     "bool": ("bool", "bool"),
+    "int64": ("int64", "int64"),
+    "list<item: string>": ("list[unicode]", "object"),
+    "list<element: string>": ("list[unicode]", "object"),
 }
 
 
@@ -78,7 +82,7 @@ class _Partition:
         self._started = time.time()
         self._folder, self._name = folder, partition_name(p, count)
         self.n = (rows.n - p + count - 1) // count
-        self._schema = _schema(self.n, rows.has_captions, metadata)
+        self._schema = _schema(self.n, rows.has_captions, {**_MORE, **rows.added} if metadata else {})
         shape = (self.n, rows.dim)
         self._stack = ExitStack()
         self._images = self._stack.enter_context(NpyFile(self._path("img_emb", "npy"), shape, np.float16))
@@ -134,12 +138,12 @@ class _Partition:
             json.dump(stats, file)
 
 
-def _schema(n: int, captions: bool, metadata: bool) -> pa.Schema:
+def _schema(n: int, captions: bool, more: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns of a partition's table, with what pandas notes of its index."""
     columns = {
         "image_path": pa.string(),
         **({"caption": pa.string()} if captions else {}),
-        **(_MORE if metadata else {}),
+        **more,
     }
     described = [
         {

@@ -17,7 +17,7 @@ def write(rows: Rows, place: str, options: Options) -> tuple[str, ...]:
     """Write the dataset; returns notes for a person."""
     lance = _library()
     check_target(place, options.force, NAMES)
-    target = schema(rows.dim)
+    target = schema(rows.dim, rows.added)
 
     def batches() -> Iterator[pa.RecordBatch]:
         done = 0

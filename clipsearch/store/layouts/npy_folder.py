@@ -16,7 +16,7 @@ NAMES = ("embeddings.npy", "ids.npy", "metadata.parquet")
 def write(rows: Rows, place: str, options: Options) -> tuple[str, ...]:
     """Write the folder; returns notes for a person."""
     check_target(place, options.force, NAMES)
-    target = schema(None)
+    target = schema(None, rows.added)
     with beside(place) as tmp:
         os.mkdir(tmp)
         embeddings, ids, metadata = (os.path.join(tmp, name) for name in NAMES)

@@ -13,7 +13,7 @@ def write(rows: Rows, place: str, options: Options) -> tuple[str, ...]:
     """Write the file; returns notes for a person."""
     check_target(place, options.force, ())
     told = {f"clipsearch.{name}": value for name, value in (("model", rows.model), ("collection", rows.name))}
-    target = schema(rows.dim).with_metadata(told)
+    target = schema(rows.dim, rows.added).with_metadata(told)
     codec: Any = {name: "zstd" for name in target.names if name != "embedding"}
     done = 0
     with beside(place) as tmp, open(tmp, "xb") as raw, pq.ParquetWriter(raw, target, compression=codec) as writer:

@@ -1,7 +1,7 @@
 """Points of a Qdrant collection, on a server or in a folder of its local mode; needs ``qdrant-client``.
 
 A point has the row's id, its embedding and, as payload, all that is known of it. A server cannot be written beside and
-renamed. Instead, what is there already under the same ids and with the same vectors is left alone, so a run that was
+renamed. Instead, what is there already under the same ids and with the same payload is left alone, so a run that was
 cut off goes on; points that are not rows of the export (any more) go at the end. A Qdrant collection that holds
 anything else is refused.
 """
@@ -118,13 +118,12 @@ def _is_ours(client: Any, name: str, rows: Rows) -> bool:
 
 
 def _upsert(qdrant: Any, client: Any, name: str, block: Block, model: str) -> None:
-    """Write the points of a block that are not there yet."""
-    ids = block.ids.tolist()
-    there = {point.id for point in client.retrieve(name, ids, with_payload=False, with_vectors=False)}
-    new = [at for at, id_ in enumerate(ids) if id_ not in there]
+    """Write the points of a block that are not there yet, and those of which more is known now, such as tags."""
+    ids, payloads = block.ids.tolist(), _payloads(block, model)
+    there = {point.id: point.payload for point in client.retrieve(name, ids, with_payload=True, with_vectors=False)}
+    new = [at for at, id_ in enumerate(ids) if there.get(id_) != payloads[at]]
     if not new:
         return
-    payloads = _payloads(block, model)
     points = [
         qdrant.models.PointStruct(
             id=ids[at], vector=block.embeddings[at].astype(np.float32).tolist(), payload=payloads[at]

@@ -1,18 +1,21 @@
 """One table of all that is known: shared by the layouts that are tables."""
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from clipsearch.store.layouts import Block, contiguous
 from clipsearch.store.metadata import EVERYTHING
 
 
-def schema(dim: int | None) -> pa.Schema:
-    """Return the columns of an exported table; with the embedding, or without (None)."""
+def schema(dim: int | None, added: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return the columns of an exported table: all that is known, those that were added, and the embedding (or not)."""
     columns = []
     for name, type_ in EVERYTHING.items():
         columns.append(pa.field(name, type_, name not in ("id", "path")))
         if name == "path":
             columns.append(pa.field("captions", pa.list_(pa.string()), False))
+    columns += [pa.field(name, type_) for name, type_ in added.items()]
     if dim is not None:
         columns.append(pa.field("embedding", pa.list_(pa.field("element", pa.float16(), False), dim), False))
     return pa.schema(columns)

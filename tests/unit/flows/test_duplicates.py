@@ -12,8 +12,8 @@ from PIL import Image
 import clipsearch
 from clipsearch.cli import run
 from clipsearch.errors import InputError
-from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, fold, looks_same, same_bytes
-from clipsearch.flows.facts import NO_TIME, Facts
+from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, fold, hashed_pairs, looks_same, same_bytes
+from clipsearch.flows.facts import COLUMNS, NO_LOOK, NO_TIME, Facts, facts_of
 
 
 def scene(seed, size=(240, 160)):
@@ -112,6 +112,74 @@ def test_a_thorough_look_finds_copies_whose_embeddings_differ(album, monkeypatch
     assert report.read == 19 and report.unread == 0
 
 
+def by_hash(album, **how):
+    """Groups of the same picture that are found although no embedding is like another."""
+    return [names(group) for group in found(album, **how).groups if group.kind == "same picture"]
+
+
+COPIES = [{"scene1.png", "scene1 saved again.jpg", "scene1 small.jpg"}, {"scene2.png", "scene2 large.webp"}]
+
+
+def test_hashes_propose_copies_whose_embeddings_are_not_near_enough(album, monkeypatch):
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0]
+    rows = (np.sqrt(0.6) * directions[0] + np.sqrt(0.4) * directions[1:]).astype(np.float16)  # all cosines are 0.6
+    monkeypatch.setattr("clipsearch.flows.facts.Pictures.embeddings", lambda _, at: rows[at])
+    assert by_hash(album) == COPIES
+    assert by_hash(album, limits=Limits(bits=-1)) == []
+    assert by_hash(album, look=False) == []  # what is not looked at must be nearer
+    assert by_hash(album, look=False, limits=Limits(unseen_bits=4, unseen_hashed=0.55)) == COPIES
+
+
+def test_pictures_of_one_hash_are_not_the_same_where_their_embeddings_are_far_apart(album, monkeypatch):
+    rows = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0].astype(np.float16)
+    monkeypatch.setattr("clipsearch.flows.facts.Pictures.embeddings", lambda _, at: rows[at])
+    assert by_hash(album) == [] == by_hash(album, look=False)
+
+
+def test_rows_of_an_older_collection_have_no_hash_and_the_command_says_so(album, tmp_path, capsysbinary, monkeypatch):
+    whole = found(album)
+    assert whole.unhashed == 0
+    read = facts_of
+
+    def without(rows, n):
+        return read(({**row, "phash": None} for row in rows), n)
+
+    monkeypatch.setattr("clipsearch.flows.facts.facts_of", without)
+    report = found(album)
+    assert report.unhashed == 20 and report.groups == whole.groups  # here the embeddings find them all
+    code, out, err = command(album, capsysbinary, "--json")
+    assert code == 0 and json.loads(out.splitlines()[-1])["without_hash"] == 20
+    assert "20 pictures have no perceptual hash" in err
+
+
+def hashed(hashes, rows, limits=None):
+    known = facts(len(hashes), phash=hashes)
+    rows = np.asarray(rows, np.float32)
+    found = hashed_pairs(known, np.arange(len(hashes)), lambda at: rows[at], limits or Limits(), None)
+    return set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+
+
+def test_a_hash_that_says_nothing_and_none_at_all_pair_with_nobody():
+    same = np.tile([1.0, 0.0], (6, 1))
+    assert hashed([5, 5, 0, 0, NO_LOOK, NO_LOOK], same) == {(0, 1)}
+
+
+def test_many_pictures_of_one_hash_are_parted_by_their_embeddings():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 64))
+    rows[200] = rows[10] + 0.1 * rng.standard_normal(64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    near = {(i, j) for i in range(300) for j in range(i + 1, 300) if rows[i] @ rows[j] >= 0.5}
+    assert (10, 200) in near and len(near) < 20
+    assert hashed([0x5555_5555_5555_5555] * 300, rows) == near
+
+
+def test_all_of_one_hash_are_paired_with_all_of_a_hash_near_to_it():
+    base = 0x5555_5555_5555_5555
+    assert hashed([base, base ^ 0b11, base, base ^ 0xFFF], np.tile([1.0, 0.0], (4, 1))) == {(0, 1), (0, 2), (1, 2)}
+    assert hashed([base, base ^ 0b11, base], np.tile([1.0, 0.0], (3, 1)), Limits(bits=1)) == {(0, 2)}
+
+
 def test_where_leaves_the_others_out(album):
     groups = found(album, where="name LIKE 'scene1%'").groups
     assert [names(group) for group in groups] == [{"scene1.png", "scene1 saved again.jpg", "scene1 small.jpg"}]
@@ -141,6 +209,7 @@ def facts(n, **given):
         "size": np.full(n, 1000),
         "taken": np.full(n, NO_TIME),
         "camera": np.full(n, -1),
+        "phash": np.full(n, NO_LOOK),
     }
     return Facts(**{**columns, **{name: np.array(values, np.int64) for name, values in given.items()}})
 
@@ -211,3 +280,15 @@ def test_the_command_prints_only_what_is_not_to_keep(album, capsysbinary):
     _, out, _ = command(album, capsysbinary, "-0", "--class", "bytes")
     (path,) = out.split(b"\0")[:-1]
     assert os.path.basename(path) in (b"scene0.png", b"copy of scene0.png")
+
+
+def test_a_moved_file_keeps_its_hash(collection, photos):
+    def known():
+        return {row["phash"] for row in collection._current().snapshot.live_rows("images", COLUMNS)} - {None}
+
+    scene(3).save(photos / "scene.png")
+    collection.index(photos)
+    (before,) = known()  # the fixture's own rows were written without one
+    (photos / "scene.png").rename(photos / "moved.png")
+    assert collection.index(photos).reused == 1
+    assert known() == {before} and before != 0

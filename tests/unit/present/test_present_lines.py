@@ -45,9 +45,8 @@ def test_the_true_bytes_of_a_name_can_be_had_from_json(raw):
 
 def test_a_hit_has_its_schema_and_only_what_is_known():
     taken = datetime(2024, 5, 6, 7, 8, 9)
-    hit = Hit(
-        1, 7, "/p/a.jpg", 0.3123456789, None, {"width": 640, "height": 480, "taken": taken, "camera": None, "x": 1}
-    )
+    known = {"width": 640, "height": 480, "taken": taken, "camera": None, "size": 99, "tags": ["dog"]}
+    hit = Hit(1, 7, "/p/a.jpg", 0.3123456789, None, known)
     assert json.loads(dump(hit_object(hit, "dog"))) == {
         "schema": "clipsearch.hit/1",
         "query": "dog",
@@ -58,6 +57,7 @@ def test_a_hit_has_its_schema_and_only_what_is_known():
         "width": 640,
         "height": 480,
         "taken": "2024-05-06T07:08:09",
+        "tags": ["dog"],
     }
 
 
