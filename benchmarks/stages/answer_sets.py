@@ -243,7 +243,7 @@ def _numbers(
     made = [
         Question(f"how many {what}", "there", name, text, choices, said)
         for name, said in found.items()
-        if said in choices
+        if said is not None and said in choices
     ]
     return _forms(made, f"how many {what}", text, choices, none)
 
