@@ -68,6 +68,7 @@ class TextRow:
         text: the caption.
         source: the image as the caption file names it, any bytes.
         embedding: (D,) finite.
+        origins: the sources that said it, a NUL between; None where that is not known.
     """
 
     id: int
@@ -75,6 +76,7 @@ class TextRow:
     text: str
     source: bytes
     embedding: Embedding
+    origins: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +101,4 @@ class KnownText:
     image_id: int | None
     source: bytes
     text: str
+    origins: bytes | None = None
