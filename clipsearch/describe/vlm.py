@@ -91,15 +91,15 @@ def _check_kind(folder: str) -> None:
         raise WeightsNotFoundError(
             f"The model in {folder} is not whole: config.json cannot be read ({_line(problem)}).\nFetch it again."
         ) from problem
-    if not any(os.path.isfile(os.path.join(folder, name)) for name in _TOKENIZERS):
-        raise WeightsNotFoundError(
-            f"The model in {folder} is not whole: there is no tokenizer ({', '.join(_TOKENIZERS)}).\nFetch it again."
-        )
     known = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     if kind not in known:
         raise InputError(
             f"The model in {folder} is of the kind {kind!r}, which does not write about pictures.\n"
             f"Give an image-text-to-text checkpoint (transformers {transformers.__version__} knows {len(known)} kinds)."
+        )
+    if not any(os.path.isfile(os.path.join(folder, name)) for name in _TOKENIZERS):
+        raise WeightsNotFoundError(
+            f"The model in {folder} is not whole: there is no tokenizer ({', '.join(_TOKENIZERS)}).\nFetch it again."
         )
 
 
