@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from clipsearch.flows.describe import Describer, Descriptions
     from clipsearch.flows.duplicates import DuplicateReport
     from clipsearch.flows.evaluate import EvaluationReport
+    from clipsearch.flows.evaluate_answers import AnswerAccuracy
     from clipsearch.flows.evaluate_match import MatchReport
-    from clipsearch.flows.evaluate_words import AnswerAccuracy, CaptionAccuracy, LabelAccuracy, TagAccuracy
+    from clipsearch.flows.evaluate_words import CaptionAccuracy, LabelAccuracy, TagAccuracy
     from clipsearch.flows.export import ExportReport
     from clipsearch.flows.generators import Chosen
     from clipsearch.flows.imagine import Imaginer
@@ -1119,7 +1120,7 @@ class Collection:
         Raises:
             InputError: it has no such columns, or no row can be used.
         """
-        from clipsearch.flows.evaluate_words import evaluate_answers
+        from clipsearch.flows.evaluate_answers import evaluate_answers
 
         return evaluate_answers(self._current().snapshot, self.encoder, questions)
 

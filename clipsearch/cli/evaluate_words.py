@@ -51,6 +51,10 @@ def _table(titles: tuple[str, ...], rows: list[list[str]]) -> list[str]:
     return list(render(columns, rows, terminal_width(sys.stdout), False))
 
 
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
 @click.command("labels", short_help="Measure zero-shot labels on labelled pictures.")
 @click.argument("truth", metavar="TRUTH", shell_complete=options.complete_files)
 @click.option("--labels", metavar="FILE", help="Labels to choose from. [default: those of TRUTH]")
@@ -177,9 +181,10 @@ def describe(
 def answers(
     console: Console, questions: str, index: str | None, indexes_dir: str, as_json: bool, how: dict[str, str]
 ) -> int:
-    """Measure how many questions are answered rightly.
+    """Measure how many questions are answered rightly, beside guessing, and how many get no answer.
 
-    QUESTIONS.csv has the columns image, question, choices (with | between; none for yes or no) and answer.
+    QUESTIONS.csv has the columns image, question, choices (with | between; none for yes or no) and answer, which may be
+    "none of these".
     """
 
     def say(name: str, report: Any) -> list[str]:
@@ -189,7 +194,12 @@ def answers(
             ["questions", f"{report.questions:,}"],
             ["right %", share(report.right)],
             ["right of those answered %", share(report.right_of_answered)],
+            ["right choice ranks first %", share(report.first)],
+            ["  by chance %", _percent(report.chance)],
+            ["  by the commonest answer %", _percent(report.commonest)],
             ["none of these", f"{report.unanswered:,}"],
+            ["  where the right one was there %", share(report.withheld_there)],
+            ["  where it was not %", share(report.withheld_absent)],
         ]
         return _table((name, ""), rows)
 

@@ -1,12 +1,19 @@
 """Rank the choices of a question for pictures, and know when none of them fits.
 
-A statement's score is taken in standard deviations over the collection, so that statements that are near to every
-picture gain nothing by it; a choice has the mean of its statements. Whether the best choice fits is a test against
-fillers: the same form of statement with arbitrary words. Groups of as many fillers as there are choices are drawn, and
+A choice has the mean cosine of its statements with the picture, and the best one ranks first. Whether it fits is a test
+against *fillers*: the same form of statement with arbitrary words. Groups of as many fillers as there are choices are
+drawn, and
 
     p = (1 + groups whose best filler scores at least as high) / (groups + 1)
 
-is the chance that arbitrary words would do as well. Above 5 % the answer is *none of these*.
+is the chance that arbitrary words would do as well. Two scores are tested in that way:
+
+- the cosine as it is, which does not ask how often a thing is met;
+- standard deviations above what the statement scores on pictures *where it does not hold*. What a third of the pictures
+  show (a dog, in a collection of dogs) lies hardly above the mean of all, so mean and deviation are taken from the low
+  end of its scores, where the others are (``Standard.of_absent``).
+
+The smaller p counts, doubled (Bonferroni), for there were two chances. Above 5 % the answer is *none of these*.
 """
 
 from dataclasses import dataclass
@@ -15,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.describe.tagging import Standard
+from clipsearch.describe.tagging import Background
 from clipsearch.types import Floats
 
 ALPHA = 0.05  # share of pictures of which arbitrary words would pass for an answer
@@ -25,35 +32,56 @@ GROUPS = 999
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:
-    """Choices for n pictures: scores (n, C), p-values (n,) of the best one, and probabilities (n, C) among them."""
+    """Choices for n pictures: scores (n, C), p-values (n,) of the best one, and shares (n, C) among them.
+
+    Scores are in standard deviations above what arbitrary words score on the picture.
+    """
 
     scores: Floats
     p_values: NDArray[np.float64]
     shares: NDArray[np.float64]
 
 
-def choice_scores(rows: Floats, statements: Floats, owners: NDArray[np.int64], standard: Standard) -> Floats:
-    """Return the score (n, C) of each choice for pictures (n, D): the mean over its statements (S, D).
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """What the choices (n, C) and the fillers (n, F) score for n pictures, to be compared."""
 
-    ``owners`` (S,) says which choice a statement belongs to, ascending; ``standard`` are the statements' scores over
-    the collection.
+    choices: Floats
+    fillers: Floats
+
+
+def by_choice(scores: Floats, owners: NDArray[np.int64]) -> Floats:
+    """Return the mean score (n, C) of each choice over its statements (n, S).
+
+    ``owners`` (S,) says which choice a statement belongs to, ascending.
     """
-    z = standard.z(rows @ statements.T)
     starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])
-    return (np.add.reduceat(z, starts, axis=1) / np.bincount(owners)).astype(np.float32)
+    return (np.add.reduceat(scores, starts, axis=1) / np.bincount(owners)).astype(np.float32)
 
 
-def rank(scores: Floats, fillers: Floats, seed: int = 0) -> Ranked:
-    """Compare the choices (n, C) with fillers (n, F) for each picture."""
-    drawn = np.random.default_rng(seed).integers(0, fillers.shape[1], (GROUPS, scores.shape[1]))
-    best = scores.max(axis=1)
-    if scores.shape[1] == 1:  # one statement: every filler is a group of its own
-        as_good, groups = (fillers >= best[:, None]).sum(axis=1), fillers.shape[1]
-    else:
-        as_good = np.array([(row[drawn].max(axis=1) >= top).sum() for row, top in zip(fillers, best, strict=True)])
-        groups = GROUPS
-    weights = np.exp(scores.astype(np.float64) - best[:, None])
-    return Ranked(scores, (1 + as_good) / (groups + 1), weights / weights.sum(axis=1, keepdims=True))
+def rank(plain: Compared, above: Compared, seed: int = 0) -> Ranked:
+    """Rank the choices of each picture by their cosines, and test the best one in both ways.
+
+    Args:
+        plain: cosines.
+        above: standard deviations above what statements score where they do not hold.
+        seed: of the groups of fillers.
+    """
+    best = plain.choices.argmax(axis=1)
+    p = 2 * np.minimum(_p_values(plain, best, seed), _p_values(above, best, seed))
+    scores = Background.of(plain.fillers).r(plain.choices)
+    weights = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return Ranked(scores, np.minimum(p, 1.0), weights / weights.sum(axis=1, keepdims=True))
+
+
+def _p_values(test: Compared, best: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Return for each picture the chance (n,) that arbitrary words would score as its best choice does."""
+    reached = np.take_along_axis(test.choices, best[:, None], axis=1)
+    if test.choices.shape[1] == 1:  # one statement: every filler is a group of its own
+        return (1 + (test.fillers >= reached).sum(axis=1)) / (test.fillers.shape[1] + 1)
+    drawn = np.random.default_rng(seed).integers(0, test.fillers.shape[1], (GROUPS, test.choices.shape[1]))
+    as_good = [(row[drawn].max(axis=1) >= top).sum() for row, top in zip(test.fillers, reached, strict=True)]
+    return (1 + np.array(as_good)) / (GROUPS + 1)
 
 
 def yes_or_no(p_value: float) -> str | None:

@@ -7,6 +7,7 @@ They are what "nothing of the kind is to be seen" looks like.
 
     yes or no      is there a dog?             a dog                      a {thing}
     how many       how many dogs are there?    two dogs                   two {thing}s
+                   how many people are there?  two people, two women ...  two {thing}s
     what colour    what colour is the car?     a red car                  a {thing}
     where          where are they?             a photo taken at the beach a photo taken at the {thing}
     doing          what is the dog doing?      a dog is swimming          {thing}
@@ -40,6 +41,7 @@ _PLACE = re.compile(r"^(in|on|at|under|over|near|by|inside|outside|indoors|outdo
 _TAIL = re.compile(r" (in|on) (it|this|the (picture|photo|image)|here)$", re.I)
 _ONE = ("one", "1", "a", "an", "just one", "only one")
 _PEOPLE = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "sheep": "sheep"}
+_KINDS = {"people": ("people", "men", "women", "children")}
 _DETERMINER = re.compile(r"^(a|an|any|some|the) ", re.I)
 
 
@@ -127,9 +129,7 @@ def _statements(what: str) -> tuple[str, ...]:
 
 def _by_form(asked: str, choices: Sequence[str]) -> tuple[str, list[tuple[str, ...]], tuple[str, ...]]:
     if (match := _HOW_MANY.fullmatch(asked)) is not None:
-        what = match["what"]
-        counted = [f"{choice} {_one(what) if choice.lower() in _ONE else what}" for choice in choices]
-        made = [(text, f"a photo of {text}") for text in counted]
+        made = [_counted(choice, match["what"]) for choice in choices]
         return "how many", made, _fillers("two {}s")
     if (match := _COLOUR.fullmatch(asked)) is not None:
         what = match["what"]
@@ -142,6 +142,12 @@ def _by_form(asked: str, choices: Sequence[str]) -> tuple[str, list[tuple[str, .
         made = [(choice if _PLACE.match(choice) else f"at the {choice}") for choice in choices]
         return "where", [(f"a photo taken {place}", place) for place in made], _fillers("a photo taken at the {}")
     return "open", [_statements(_DETERMINER.sub("", choice)) for choice in choices], _fillers("{a}{}")
+
+
+def _counted(number: str, what: str) -> tuple[str, ...]:
+    """Return statements of so many; people are counted as men, women and children too, as captions name them."""
+    texts = [f"{number} {_one(name) if number.lower() in _ONE else name}" for name in _KINDS.get(what.lower(), (what,))]
+    return tuple(texts) if len(texts) > 1 else (texts[0], f"a photo of {texts[0]}")
 
 
 def _one(what: str) -> str:

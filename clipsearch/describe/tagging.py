@@ -18,6 +18,7 @@ Labels that are taken for each other (wolf and dog) are not chance, so the share
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ N_FEATURES = 3
 RIDGE = 0.5  # pull of a label's bias towards the common one
 LEAST_GIVEN = 10  # tags below which a share says nothing
 MARGIN = 20.0
+LOW_END = (0.05, 0.30)  # quantiles of scores, below which there are only pictures without the label
+_NORMAL = tuple(NormalDist().inv_cdf(share) for share in LOW_END)
 _STEPS = 60
 _TINY = 1e-6
 
@@ -47,6 +50,17 @@ class Standard:
         """Measure scores (n, L)."""
         wide = scores.astype(np.float64)
         return cls(wide.mean(axis=0).astype(np.float32), np.maximum(wide.std(axis=0), _TINY).astype(np.float32))
+
+    @classmethod
+    def of_absent(cls, scores: NDArray[Any]) -> "Standard":
+        """Measure scores (n, L) where a label is not: of the normal distribution that fits their low end.
+
+        Two quantiles at the low end tell mean and deviation of the pictures without it, however far above them the
+        others are; with a third of the pictures above, the deviation comes out a seventh too wide.
+        """
+        low, high = np.quantile(scores.astype(np.float64), LOW_END, axis=0)
+        scale = np.maximum((high - low) / (_NORMAL[1] - _NORMAL[0]), _TINY)
+        return cls((high - _NORMAL[1] * scale).astype(np.float32), scale.astype(np.float32))
 
     def z(self, scores: NDArray[Any]) -> Floats:
         """Return scores (n, L) in standard deviations from the mean."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clipsearch.describe.answers import Ranked, answer_of, choice_scores, rank, yes_or_no
-from clipsearch.describe.statements import Asked, read_question
+from clipsearch.describe.answers import NO, Compared, Ranked, answer_of, by_choice, rank, yes_or_no
+from clipsearch.describe.statements import YES_NO, Asked, read_question
 from clipsearch.describe.tagging import Standard
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
@@ -27,7 +27,7 @@ _MADE_BY = "clipsearch ask 1"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice: its score in standard deviations over the collection, and its share among the choices, 0 to 1."""
+    """A choice: its score in standard deviations above arbitrary words, and its share among the choices, 0 to 1."""
 
     text: str
     score: float
@@ -113,13 +113,17 @@ class Asker:
         self._statements, self._fillers = embedded[: len(flat)], embedded[len(flat) :]
         self.sample = _sample(snapshot) if like is None else like[snapshot.contains("images", like)]
         some = widened(snapshot.embeddings("images", self.sample))
-        self._standard = Standard.of(some @ self._statements.T)
-        self._filler_standard = Standard.of(some @ self._fillers.T)
+        told = some @ self._statements.T
+        self._absent = Standard.of_absent(told)
+        self._choice_absent = Standard.of_absent(by_choice(self._absent.z(told), self._owners))
+        self._filler_absent = Standard.of_absent(some @ self._fillers.T)
 
     def rank(self, rows: Floats) -> Ranked:
         """Compare the choices for pictures (n, D)."""
-        scores = choice_scores(rows, self._statements, self._owners, self._standard)
-        return rank(scores, self._filler_standard.z(rows @ self._fillers.T))
+        told, others = rows @ self._statements.T, rows @ self._fillers.T
+        above = self._choice_absent.z(by_choice(self._absent.z(told), self._owners))
+        plain = Compared(by_choice(told, self._owners), others)
+        return rank(plain, Compared(above, self._filler_absent.z(others)))
 
     def answers(self, rows: Floats) -> list[str | None]:
         """Return the answer for each picture (n, D), None where none of these fits."""
@@ -127,6 +131,13 @@ class Asker:
         if self.asked.is_yes_no:
             return [yes_or_no(float(p)) for p in ranked.p_values]
         return [answer_of(ranked, n, self.asked.choices) for n in range(len(rows))]
+
+    def best(self, rows: Floats) -> list[str]:
+        """Return the choice that ranks first for each picture (n, D), whether or not it fits."""
+        ranked = self.rank(rows)
+        if self.asked.is_yes_no:
+            return [YES_NO[int(p > NO)] for p in ranked.p_values]
+        return [self.asked.choices[n] for n in ranked.scores.argmax(axis=1).tolist()]
 
     def answer(self, picture: str, row: Floats) -> Answer:
         """Answer for one picture (D,)."""
@@ -137,7 +148,7 @@ class Asker:
             found = yes_or_no(p)
             score = float(ranked.scores[0, 0])
             choices = (Choice("yes", score, 1 - p), Choice("no", -score, p))
-            choices = choices if p <= 0.5 else choices[::-1]
+            choices = choices if p <= NO else choices[::-1]
         else:
             found = answer_of(ranked, 0, asked.choices)
             order = np.argsort(-ranked.scores[0], kind="stable").tolist()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from clipsearch.embed.base import Encoder
 from clipsearch.flows.progress import Progress
+from clipsearch.flows.text_origins import Found, Origins, Told, as_stored, changes, origins_of
 from clipsearch.scan.captions import Problems, read_texts
-from clipsearch.store import Snapshot, Store, TextRow, Writer
+from clipsearch.store import KnownText, Snapshot, Store, TextRow, Writer
 from clipsearch.types import display_path
 
 _BATCH = 256
@@ -92,9 +93,6 @@ def check_captions(captions: Sources) -> None:
             next(read_texts(source), None)
 
 
-Found = tuple[bytes, str, int | None]  # source, text, row id of the image
-
-
 def ingest_captions(
     store: Store,
     writer: Writer,
@@ -105,7 +103,10 @@ def ingest_captions(
     *,
     with_pictures_only: bool = False,
 ) -> CaptionCounts:
-    """Add the texts that the collection does not hold yet; those it holds are not embedded again.
+    """Bring the texts of some sources up to date; those that the collection holds are not embedded again.
+
+    A text that a source said and says no more is taken out, unless another source says it; sources that are not given
+    are left alone (``text_origins.py``).
 
     Args:
         store: the collection.
@@ -116,37 +117,46 @@ def ingest_captions(
         tell: called with how far it is.
         with_pictures_only: pass over captions of pictures that are not in the collection.
     """
+    from clipsearch.flows.picture_texts import InsideRead, pictures_told
+
     snapshot = store.snapshot()
     notes: list[str] = []
-    found: dict[Found, None] = {}
-    for source in sources_of(captions):
-        if source in FROM_PICTURES:
-            from clipsearch.flows.picture_texts import picture_texts
+    inside = InsideRead.of(snapshot)
+    told = [
+        pictures_told(snapshot, root, source, notes, tell, inside)
+        if source in FROM_PICTURES
+        else _file_told(snapshot, source, root, notes, with_pictures_only)
+        for source in sources_of(captions)
+    ]
+    planned = changes(snapshot.captions(), told)
+    _add_new(writer, encoder, planned.new, tell)
+    if planned.kept or planned.gone:
+        kept = _rows_again(store.snapshot(), writer, planned.kept)
+        writer.commit(texts=kept, deleted=[*planned.kept, *planned.gone])
+    inside.save(store.snapshot())
+    if planned.gone:
+        notes.append(f"Texts that their source no longer has were taken out: {len(planned.gone):,}.")
+    return CaptionCounts(len(planned.new), len(planned.new), tuple(notes))
 
-            found.update(dict.fromkeys(picture_texts(snapshot, root, source, notes, tell)))
-        else:
-            found.update(dict.fromkeys(_from_file(snapshot, source, root, notes, with_pictures_only)))
-    known = {(text.source, text.text): text for text in snapshot.captions()}
-    new: list[Found] = []
-    linked: list[tuple[int, int]] = []
-    for source, caption, image_id in found:
-        text = known.get((source, caption))
-        if text is None:
-            new.append((source, caption, image_id))
-        elif image_id is not None and text.image_id != image_id:
-            linked.append((text.id, image_id))
-    _add_new(writer, encoder, new, tell)
-    _link(store, writer, linked)
-    return CaptionCounts(len(new), len(new), tuple(notes))
+
+def _file_told(snapshot: Snapshot, path: str, root: bytes, notes: list[str], with_pictures_only: bool) -> Told:
+    """Return what a caption file says; where it is broken, what is missing from it may be in the broken part."""
+    problems = Problems()
+    found = dict.fromkeys(_from_file(snapshot, path, root, notes, problems, with_pictures_only))
+    is_whole = not problems.count
+
+    def is_sure(text: KnownText) -> bool:
+        return is_whole and (text.image_id is not None or not with_pictures_only)
+
+    return Told(os.path.abspath(os.fsencode(path)), list(found), is_sure)
 
 
 def _from_file(
-    snapshot: Snapshot, path: str, root: bytes, notes: list[str], with_pictures_only: bool = False
+    snapshot: Snapshot, path: str, root: bytes, notes: list[str], problems: Problems, with_pictures_only: bool
 ) -> Iterator[Found]:
     """Yield the texts of a caption file with the pictures that they are about."""
     places = ImagePlaces.of(snapshot)
     folders = (root, os.path.dirname(os.path.abspath(os.fsencode(path))))
-    problems = Problems()
     missing: dict[str, None] = {}
     for said in read_texts(path, problems):
         if said.image is None:
@@ -173,23 +183,19 @@ def _missing_note(missing: Mapping[str, None]) -> str:
     )
 
 
-def _add_new(
-    writer: Writer,
-    encoder: Encoder,
-    new: Sequence[tuple[bytes, str, int | None]],
-    tell: Callable[[Progress], None],
-) -> None:
-    for start in range(0, len(new), _BATCH * 8):
+def _add_new(writer: Writer, encoder: Encoder, new: Mapping[Found, Origins], tell: Callable[[Progress], None]) -> None:
+    texts = list(new.items())
+    for start in range(0, len(texts), _BATCH * 8):
         rows: list[TextRow] = []
-        for offset in range(start, min(start + _BATCH * 8, len(new)), _BATCH):
-            part = new[offset : offset + _BATCH]
-            embeddings = encoder.encode_texts([caption for _, caption, _ in part])
+        for offset in range(start, min(start + _BATCH * 8, len(texts)), _BATCH):
+            part = texts[offset : offset + _BATCH]
+            embeddings = encoder.encode_texts([caption for (_, caption, _), _ in part])
             ids = writer.new_ids(len(part))
             rows += [
-                TextRow(id=id_, image_id=image_id, text=caption, source=source, embedding=embedding)
-                for id_, (source, caption, image_id), embedding in zip(ids, part, embeddings, strict=True)
+                TextRow(id_, image_id, caption, source, embedding, as_stored(origins))
+                for id_, ((source, caption, image_id), origins), embedding in zip(ids, part, embeddings, strict=True)
             ]
-            tell(Progress("captions", offset + len(part), len(new)))
+            tell(Progress("captions", offset + len(part), len(texts)))
         writer.commit(texts=rows)
 
 
@@ -219,22 +225,19 @@ def hand_over(
         gone: ids of all images that go.
     """
     left = [(id_, moved.get(image)) for image in gone for id_ in captions.get(image, ())]
-    kept = [(id_, image) for id_, image in left if image is not None]
-    return _rows_under(snapshot, writer, kept), [id_ for id_, _ in left]
+    kept = [id_ for id_, image in left if image is not None]
+    stored = dict(zip(kept, snapshot.rows("texts", kept), strict=True))
+    again = {id_: (image, origins_of(stored[id_]["origins"])) for id_, image in left if image is not None}
+    return _rows_again(snapshot, writer, again), [id_ for id_, _ in left]
 
 
-def _rows_under(snapshot: Snapshot, writer: Writer, linked: Sequence[tuple[int, int]]) -> list[TextRow]:
-    """Return captions, given by id, as rows of another image each, embeddings taken over."""
-    old = [id_ for id_, _ in linked]
+def _rows_again(snapshot: Snapshot, writer: Writer, again: Mapping[int, tuple[int | None, Origins]]) -> list[TextRow]:
+    """Return texts, given by id, as rows of another image or other origins, embeddings taken over."""
+    old = list(again)
     stored, embeddings = snapshot.rows("texts", old), snapshot.embeddings("texts", old)
     return [
-        TextRow(id=new, image_id=image, text=row["text"], source=row["source"], embedding=embedding)
-        for new, (_, image), row, embedding in zip(writer.new_ids(len(old)), linked, stored, embeddings, strict=True)
+        TextRow(new, image, row["text"], row["source"], embedding, as_stored(origins))
+        for new, (image, origins), row, embedding in zip(
+            writer.new_ids(len(old)), again.values(), stored, embeddings, strict=True
+        )
     ]
-
-
-def _link(store: Store, writer: Writer, linked: Sequence[tuple[int, int]]) -> None:
-    """Write captions, given by id, again under the picture that is there now."""
-    if linked:
-        rows = _rows_under(store.snapshot(), writer, linked)
-        writer.commit(texts=rows, deleted=[id_ for id_, _ in linked])

@@ -1,6 +1,5 @@
-"""Measure the way from pictures to words: labels, tags, captions and answers, each against what is true."""
+"""Measure the way from pictures to words: labels, tags and captions, each against what is true."""
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +8,10 @@ import numpy as np
 
 from clipsearch.describe.labels import LabelSet, make_labels
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import InputError, SourceNotFoundError
+from clipsearch.errors import InputError
 from clipsearch.evaluation.captioning import CaptionScores, caption_scores
 from clipsearch.evaluation.intervals import Share, grouped_share
 from clipsearch.evaluation.tags import TagScores, label_scores, ranks_of, tag_scores
-from clipsearch.flows.ask import Asker
 from clipsearch.flows.captions import ImagePlaces, read_pairs
 from clipsearch.flows.labelled import Pairs, find_labelled, read_labelled
 from clipsearch.flows.tag_learn import embed_known
@@ -57,17 +55,6 @@ class CaptionAccuracy:
     pictures: int
     candidates: int
     scores: CaptionScores
-    missing: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerAccuracy:
-    """Answers against true ones: the share that is right, of all and of those answered, and how many got none."""
-
-    questions: int
-    right: Share
-    right_of_answered: Share | None
-    unanswered: int
     missing: int
 
 
@@ -184,64 +171,6 @@ def _candidates(
 def _best(pictures: Floats, rows: Floats) -> list[int]:
     parts = range(0, len(pictures), _CHUNK)
     return [int(n) for start in parts for n in (pictures[start : start + _CHUNK] @ rows.T).argmax(axis=1)]
-
-
-def evaluate_answers(snapshot: Snapshot, encoder: Encoder, path: str | os.PathLike[str]) -> AnswerAccuracy:
-    """Measure answers on a CSV with the columns image, question, choices (with | between) and answer.
-
-    Raises:
-        InputError: it has no such columns, or no row can be used.
-    """
-    places = ImagePlaces.of(snapshot)
-    folders = [
-        *(snapshot.root_path(root.id) for root in snapshot.manifest.roots),
-        os.path.dirname(os.path.abspath(os.fsencode(path))),
-    ]
-    groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    missing = 0
-    for row in _read_answers(path):
-        id_ = places.find(os.fsencode(row["image"]), folders)
-        if id_ is None:
-            missing += 1
-        else:
-            groups.setdefault((row["question"], row["choices"] or ""), []).append((id_, row["answer"].strip()))
-    if not groups:
-        raise InputError(f"{path} has no question about a picture of this collection.")
-    right: list[bool] = []
-    answered: list[bool] = []
-    owners: list[int] = []
-    for (question, choices), asked in groups.items():
-        asker = Asker(snapshot, encoder, question, choices.split("|") if choices else None)
-        ids = [id_ for id_, _ in asked]
-        found = asker.answers(widened(snapshot.embeddings("images", ids)))
-        right += [a is not None and a.lower() == b.lower() for a, (_, b) in zip(found, asked, strict=True)]
-        answered += [a is not None for a in found]
-        owners += ids
-    hits, there, who = np.array(right), np.array(answered), np.array(owners)
-    return AnswerAccuracy(
-        questions=len(hits),
-        right=grouped_share(hits, who, len(hits)),
-        right_of_answered=grouped_share(hits[there], who[there], int(there.sum())) if there.any() else None,
-        unanswered=int((~there).sum()),
-        missing=missing,
-    )
-
-
-def _read_answers(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = {"image", "question", "choices", "answer"} - set(reader.fieldnames or [])
-            if lacking:
-                raise InputError(
-                    f"{path} has no column {', '.join(sorted(lacking))}.\n"
-                    "The first line is: image,question,choices,answer; choices have | between, and none for yes or no."
-                )
-            return [row for row in reader if row["image"] and row["question"] and row["answer"]]
-    except FileNotFoundError as problem:
-        raise SourceNotFoundError(f"There is no file of questions {path}.") from problem
-    except (OSError, csv.Error) as problem:
-        raise InputError(f"{path} cannot be read as a CSV of questions: {problem}.") from problem
 
 
 def _share(hits: "Sequence[bool] | np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Share:

@@ -100,6 +100,10 @@ def repair(
     if done.went_back:  # what was derived from versions that are gone names numbers that will be used again
         withdraw_calibration(path)
         withdraw_augment(path)
+    if done.went_back or done.lost:
+        from clipsearch.flows.picture_texts import forget_inside
+
+        forget_inside(path)
     if AUGMENT in kinds:
         withdraw_augment(path)
         done.notes.append(

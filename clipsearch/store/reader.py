@@ -414,7 +414,7 @@ class Snapshot:
 
     def captions(self) -> Iterator[KnownText]:
         """Yield all live texts, oldest shard first."""
-        for row in self.live_rows("texts", ("id", "image_id", "source", "text")):
+        for row in self.live_rows("texts", ("id", "image_id", "source", "text", "origins")):
             yield KnownText(*row.values())
 
     def skipped(self) -> list[Skip]:

@@ -70,6 +70,7 @@ class TextRow:
         text: the caption.
         source: the image as the caption file names it, any bytes.
         embedding: (D,) finite.
+        origins: the sources that said it, a NUL between; None where that is not known.
     """
 
     id: int
@@ -77,6 +78,7 @@ class TextRow:
     text: str
     source: bytes
     embedding: Embedding
+    origins: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +103,4 @@ class KnownText:
     image_id: int | None
     source: bytes
     text: str
+    origins: bytes | None = None

@@ -44,6 +44,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "image_id": "int64",
         "text": "text",
         "source": "bytes",
+        "origins": "bytes",
     },
 }
 """Metadata columns a kind. Parquet adds a display text of the path, ``indexed_at`` and ``embedding``."""

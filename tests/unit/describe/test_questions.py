@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from clipsearch.describe.answers import choice_scores, rank, yes_or_no
+from clipsearch.describe.answers import Compared, by_choice, rank, yes_or_no
 from clipsearch.describe.compose import compose
 from clipsearch.describe.statements import read_question
 from clipsearch.describe.tagging import Standard
@@ -18,6 +18,7 @@ from clipsearch.errors import InputError
     [
         ("how many dogs are there?", ["one", "two"], "how many", "one dog"),
         ("How many people can you see", ["2", "3"], "how many", "2 people"),
+        ("how many people are there?", ["one", "three"], "how many", "one person"),
         ("what colour is the car?", ["red", "blue"], "what colour", "a red car"),
         ("where are they?", ["beach", "in a house"], "where", "a photo taken at the beach"),
         ("what is the dog doing?", ["swimming", "sleeping"], "doing", "a dog swimming"),
@@ -53,21 +54,40 @@ def test_what_cannot_be_answered_is_refused_with_what_to_do(question, choices, m
 
 def test_arbitrary_words_pass_for_an_answer_no_more_often_than_is_said():
     rng = np.random.default_rng(0)
-    p = rank(rng.standard_normal((2000, 4)), rng.standard_normal((2000, 240))).p_values
-    assert (p <= 0.05).mean() < 0.07  # 2,000 trials: three standard errors above 5 %
-    p = rank(rng.standard_normal((2000, 1)), rng.standard_normal((2000, 240))).p_values
-    assert (p <= 0.05).mean() < 0.065
+    for n_choices in (4, 1):  # 2,000 trials: three standard errors above 5 %
+        draws = [(rng.standard_normal((2000, n_choices)), rng.standard_normal((2000, 240))) for _ in range(2)]
+        p = rank(Compared(*draws[0]), Compared(*draws[1])).p_values
+        assert 0.02 < (p <= 0.05).mean() < 0.065
+        p = rank(Compared(*draws[0]), Compared(*draws[0])).p_values  # the same twice: half of what is allowed
+        assert 0.01 < (p <= 0.05).mean() < 0.04
 
 
-def test_a_choice_that_stands_out_wins_and_a_statement_near_everything_gains_nothing():
-    rng = np.random.default_rng(1)
-    rows = rng.standard_normal((50, 8)).astype(np.float32)
-    hub = rows.mean(axis=0)
-    statements = np.stack([rows[0], rows[0], rows[1] + 50 * hub]).astype(np.float32)
-    standard = Standard.of(rows @ statements.T)
-    scores = choice_scores(rows, statements, np.array([0, 0, 1]), standard)
-    assert scores.shape == (50, 2) and scores[0].argmax() == 0
-    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-3)
+def test_the_smaller_p_of_two_tests_counts_doubled():
+    choices, fillers = np.array([[3.0, 0.0]], np.float32), np.linspace(-1, 1, 240, dtype=np.float32)[None]
+    fits, not_ = Compared(choices, fillers), Compared(choices - 9, fillers)
+    assert rank(fits, not_).p_values[0] == rank(not_, fits).p_values[0] == 2 / 1000
+    assert rank(not_, not_).p_values[0] == 1.0
+
+
+def test_the_choice_of_the_nearest_statements_wins_and_scores_count_from_arbitrary_words():
+    cosines = np.array([[0.3, 0.2, 0.26]], np.float32)
+    choices = by_choice(cosines, np.array([0, 0, 1]))
+    np.testing.assert_allclose(choices, [[0.25, 0.26]], rtol=1e-6)
+    fillers = np.array([[0.1, 0.2]], np.float32)  # mean 0.15, deviation 0.05
+    ranked = rank(Compared(choices, fillers), Compared(choices, fillers))
+    np.testing.assert_allclose(ranked.scores, [[2.0, 2.2]], rtol=1e-4)
+    np.testing.assert_allclose(ranked.shares.sum(axis=1), 1)
+
+
+def test_what_a_label_scores_where_it_is_not_hardly_depends_on_how_often_it_is_there():
+    rng = np.random.default_rng(2)
+    scores = rng.normal(0.2, 0.03, (4000, 3)).astype(np.float32)
+    scores[:400, 1] += 0.1  # a tenth of the pictures have it, and a third
+    scores[:1300, 2] += 0.1
+    absent, plain = Standard.of_absent(scores), Standard.of(scores)
+    np.testing.assert_allclose(absent.center, 0.2, atol=0.02)
+    np.testing.assert_allclose(absent.scale, 0.03, rtol=0.25)
+    assert plain.z(np.full((1, 3), 0.3))[0, 2] < 1.5 < 2 < absent.z(np.full((1, 3), 0.3))[0, 2]
 
 
 @pytest.mark.parametrize(("p", "answer"), [(0.01, "yes"), (0.3, None), (0.9, "no")])

@@ -25,6 +25,41 @@ def test_cider_d_has_the_values_of_the_coco_evaluation():
     assert cider_d(split(SAID), wanted) == pytest.approx(3.0065267808456526, abs=1e-9)
 
 
+def test_cider_d_and_bleu_have_the_values_that_aac_metrics_publishes():
+    """The example in the README of aac-metrics (https://github.com/Labbeti/aac-metrics): 0.9614."""
+    said = ["a man is speaking", "rain falls"]
+    wanted = [
+        ["a man speaks.", "someone speaks.", "a man is speaking while a bird is chirping in the background"],
+        ["rain is falling hard on a surface"],
+    ]
+    found = caption_scores(said, wanted)
+    assert found.cider_d == pytest.approx(0.9614, abs=1e-4) and found.bleu[0] == pytest.approx(0.4278, abs=1e-4)
+
+
+def test_cider_d_by_hand():
+    """Two pictures; the formulas are those of section 4 and 5 of the paper (https://arxiv.org/abs/1411.5726).
+
+    References: "a dog", "a red dog runs" | "a cat". An n-gram weighs ln(2 / pictures that have it): "a" 0, all others
+    L = ln 2. Captions: "a red dog" | "cat cat". Dots and norms of the vectors, in L:
+
+        "a red dog", "a dog":           n=1  (red, dog)(dog): 1 / (sqrt 2 * 1)          n=2, 3, 4  nothing in common: 0
+        "a red dog", "a red dog runs":  n=1  (red, dog)(red, dog, runs): 2 / (sqrt 2 * sqrt 3)
+                                        n=2  (a red, red dog)(a red, red dog, dog runs): 2 / (sqrt 2 * sqrt 3)
+                                        n=3  (a red dog)(a red dog, red dog runs): 1 / (1 * sqrt 2)      n=4  0
+        "cat cat", "a cat":             n=1  (2 cat)(cat), clipped: min(2, 1) * 1 / (2 * 1) = 1/2       n=2, 3, 4  0
+
+    Means over n = 1 to 4 and over references, times 10, times exp(-d^2 / (2 * 6^2)) for lengths that differ by d: one
+    in the first picture, none in the second.
+    """
+    root2, root6 = 2**0.5, 6**0.5
+    first = 10 * np.exp(-1 / 72) * ((1 / root2) / 4 + (2 / root6 + 2 / root6 + 1 / root2) / 4) / 2
+    second = 10 * (1 / 2) / 4
+    wanted = [split(["a dog", "a red dog runs"]), split(["a cat"])]
+    assert first == pytest.approx(3.756471) and second == 1.25
+    assert cider_d(split(["a red dog", "cat cat"]), wanted) == pytest.approx((first + second) / 2, rel=1e-12)
+    assert cider_d(split(["a red dog", "a cat"]), wanted) == pytest.approx((first + 10 * 2 / 4) / 2, rel=1e-12)
+
+
 def test_a_caption_that_is_its_only_reference_scores_ten():
     said = split(["a cat sits on a mat", "two dogs play in deep snow"])
     assert cider_d(said, [[words] for words in said]) == pytest.approx(10)

@@ -112,6 +112,12 @@ def test_answers_captions_and_tags_are_measured(world, tmp_path):
     (tmp_path / "q.csv").write_text("image,question,choices,answer\n" + "\n".join([*lines, "absent.png,q?,a|b,a"]))
     found = world.evaluate_answers(tmp_path / "q.csv")
     assert found.questions == 40 and found.missing == 1 and found.right.value > 0.9
+    assert found.first.value > 0.9 and found.chance == found.commonest == 0.5 and found.withheld_absent is None
+    without = [f"{path},what is it?,concept07|concept05,none of these" for path in rows if path.startswith("02")]
+    (tmp_path / "q.csv").write_text("image,question,choices,answer\n" + "\n".join([*lines, *without]))
+    found = world.evaluate_answers(tmp_path / "q.csv")
+    assert found.questions == 60 and found.first.n == found.withheld_there.n == 40 and found.withheld_absent.n == 20
+    assert found.withheld_absent.value >= 0.8 and found.right.n == 60
     (tmp_path / "r.csv").write_text("image,caption\n" + "\n".join(f"{p},concept{p[:2]} in the open" for p in rows))
     (tmp_path / "bank.txt").write_text("concept02 in the open\nconcept05 in the open\nconcept09 elsewhere\n")
     scores = world.evaluate_descriptions(tmp_path / "r.csv", tmp_path / "bank.txt")

@@ -65,13 +65,12 @@ def test_all_columns_come_back_as_they_were_given(tmp_path):
         root = writer.root_id(b"/photos/\xff")
         ids = writer.new_ids(3)
         given = [image(ids[0], root), image(ids[1], root, **odd)]
-        writer.commit(images=given[::-1], texts=[text(ids[2], ids[0], text="ein Häuschen\n日本", source=b"\xfe")])
+        told = {"text": "ein Häuschen\n日本", "source": b"\xfe", "origins": b"/a\0\xff"}
+        writer.commit(images=given[::-1], texts=[text(ids[2], ids[0], **told)])
     snapshot = Store.open(tmp_path / "a").snapshot()
     for row, stored in zip(given, snapshot.rows("images", [ids[0], ids[1]]), strict=True):
         assert stored == {name: getattr(row, name) for name in row.__slots__ if name != "embedding"}
-    assert snapshot.rows("texts", [ids[2]]) == [
-        {"id": ids[2], "image_id": ids[0], "text": "ein Häuschen\n日本", "source": b"\xfe"}
-    ]
+    assert snapshot.rows("texts", [ids[2]]) == [{"id": ids[2], "image_id": ids[0], **told}]
     assert snapshot.root_path(root) == b"/photos/\xff"
     wanted = np.stack([given[1].embedding, given[0].embedding]).astype(np.float16)
     assert np.array_equal(snapshot.embeddings("images", [ids[1], ids[0]]), wanted)

@@ -1,0 +1,158 @@
+"""Measure answers against true ones: which are right, beside what guessing would give, and when none was given.
+
+Three shares tell apart what can go wrong. *First*: the right choice ranks first, whatever "none of these" says; that is
+the model's. *Right*: it is the answer that was given. *Withheld*: none was given, once where the right one was among
+the choices (a loss), once where it was not (as it should be).
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clipsearch.embed.base import Encoder
+from clipsearch.errors import InputError, SourceNotFoundError
+from clipsearch.evaluation.intervals import Share, grouped_share
+from clipsearch.flows.ask import Asker
+from clipsearch.flows.captions import ImagePlaces
+from clipsearch.flows.tagger import widened
+from clipsearch.store import Snapshot
+
+NONE = "none of these"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerAccuracy:
+    """Answers against true ones; shares are None where there is nothing to take one of.
+
+    Attributes:
+        questions: how many were asked.
+        right: the share answered rightly; "none of these" is right where it is the true answer.
+        right_of_answered: the same, of those that got an answer.
+        unanswered: how many got none.
+        missing: questions about pictures that the collection lacks.
+        first: of those whose true answer is a choice: the share where it ranks first.
+        chance: what ``first`` would be by drawing a choice.
+        commonest: what it would be by always giving the commonest true answer to a question.
+        withheld_there: of those whose true answer is a choice: the share that got none.
+        withheld_absent: of those whose true answer is "none of these": the share that got none.
+    """
+
+    questions: int
+    right: Share
+    right_of_answered: Share | None
+    unanswered: int
+    missing: int
+    first: Share | None = None
+    chance: float | None = None
+    commonest: float | None = None
+    withheld_there: Share | None = None
+    withheld_absent: Share | None = None
+
+
+@dataclass
+class _Answered:
+    """What came of questions, one after the other: the picture, whether its true answer is a choice, and so on."""
+
+    pictures: list[int] = field(default_factory=list)
+    there: list[bool] = field(default_factory=list)
+    given: list[bool] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    first: list[bool] = field(default_factory=list)
+    chance: list[float] = field(default_factory=list)
+    commonest: list[bool] = field(default_factory=list)
+
+    def add(self, asker: Asker, snapshot: Snapshot, asked: Sequence[tuple[int, str]]) -> None:
+        """Ask one question about pictures, given with their true answers."""
+        ids = [id_ for id_, _ in asked]
+        rows = widened(snapshot.embeddings("images", ids))
+        choices = {choice.lower() for choice in asker.asked.choices}
+        truth = [answer.lower() for _, answer in asked]
+        common = Counter(answer for answer in truth if answer in choices).most_common(1)
+        for answer, given, best in zip(truth, asker.answers(rows), asker.best(rows), strict=True):
+            self.there.append(answer != NONE or answer in choices)
+            self.given.append(given is not None)
+            self.right.append((given or NONE).lower() == answer)
+            self.first.append(best.lower() == answer)
+            self.chance.append(1 / len(choices) if answer in choices else 0.0)
+            self.commonest.append(bool(common) and answer == common[0][0])
+        self.pictures += ids
+
+    def share(self, hits: Sequence[bool], of: Sequence[bool]) -> Share | None:
+        """Return the share of hits among some; questions about one picture stand or fall together."""
+        some = np.array(of, dtype=bool)
+        if not some.any():
+            return None
+        return grouped_share(np.array(hits, dtype=bool)[some], np.array(self.pictures)[some], int(some.sum()))
+
+
+def evaluate_answers(snapshot: Snapshot, encoder: Encoder, path: str | os.PathLike[str]) -> AnswerAccuracy:
+    """Measure answers on a CSV with the columns image, question, choices (with | between) and answer.
+
+    The true answer may be "none of these".
+
+    Raises:
+        InputError: it has no such columns, or no row can be used.
+    """
+    groups, missing = _questions(snapshot, path)
+    if not groups:
+        raise InputError(f"{path} has no question about a picture of this collection.")
+    found = _Answered()
+    for (question, choices), asked in groups.items():
+        found.add(Asker(snapshot, encoder, question, choices.split("|") if choices else None), snapshot, asked)
+    withheld = [not given for given in found.given]
+    all_ = [True] * len(withheld)
+    right = found.share(found.right, all_)
+    assert right is not None
+    there = np.array(found.there)
+    return AnswerAccuracy(
+        questions=len(withheld),
+        right=right,
+        right_of_answered=found.share(found.right, found.given),
+        unanswered=sum(withheld),
+        missing=missing,
+        first=found.share(found.first, found.there),
+        chance=float(np.array(found.chance)[there].mean()) if there.any() else None,
+        commonest=float(np.array(found.commonest)[there].mean()) if there.any() else None,
+        withheld_there=found.share(withheld, found.there),
+        withheld_absent=found.share(withheld, [not one for one in found.there]),
+    )
+
+
+Groups = dict[tuple[str, str], list[tuple[int, str]]]
+
+
+def _questions(snapshot: Snapshot, path: str | os.PathLike[str]) -> tuple[Groups, int]:
+    """Return (question, choices) → pictures' row ids and true answers, and how many pictures are not there."""
+    places = ImagePlaces.of(snapshot)
+    beside = os.path.dirname(os.path.abspath(os.fsencode(path)))
+    folders = [*(snapshot.root_path(root.id) for root in snapshot.manifest.roots), beside]
+    groups: Groups = {}
+    missing = 0
+    for row in _read_answers(path):
+        id_ = places.find(os.fsencode(row["image"]), folders)
+        if id_ is None:
+            missing += 1
+        else:
+            groups.setdefault((row["question"], row["choices"] or ""), []).append((id_, row["answer"].strip()))
+    return groups, missing
+
+
+def _read_answers(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file)
+            lacking = {"image", "question", "choices", "answer"} - set(reader.fieldnames or [])
+            if lacking:
+                raise InputError(
+                    f"{path} has no column {', '.join(sorted(lacking))}.\n"
+                    "The first line is: image,question,choices,answer; choices have | between, and none for yes or no."
+                )
+            return [row for row in reader if row["image"] and row["question"] and row["answer"]]
+    except FileNotFoundError as problem:
+        raise SourceNotFoundError(f"There is no file of questions {path}.") from problem
+    except (OSError, csv.Error) as problem:
+        raise InputError(f"{path} cannot be read as a CSV of questions: {problem}.") from problem
