@@ -111,7 +111,7 @@ def warm(folder: str) -> None:
     """Read all files of a build, so that every contender is opened from a warm page cache.
 
     Anew, from the disk: pages that came into the cache one by one, as random access to a mapped file brings them, stay
-    small, and searches that map files are then 1.5 to 1.9 times as slow as on the large ones that reading in order makes.
+    small. Searches that map files are then 1.5 to 1.9 times as slow as on the large pages that reading in order makes.
     """
     for where, _, names in os.walk(folder):
         for name in names:
