@@ -37,8 +37,7 @@ CRASH, FOLDER = "tests/unit/store/test_store_crash.py", "tests/unit/scan/test_fo
 WORKERS, IMAGE = "tests/unit/decode/test_workers.py", "tests/unit/decode/test_image.py"
 READER, UPDATES = "tests/unit/store/test_store_reader.py", "tests/end_to_end/test_index_updates.py"
 SPECIAL, LEFT_OUT = "tests/end_to_end/test_special_files.py", "tests/end_to_end/test_left_out.py"
-STATIC, TORCH = "tests/faults/test_static_rules.py", "tests/unit/embed/test_torch_runtime.py"
-VERIFY = "tests/unit/flows/test_verify.py"
+STATIC, VERIFY = "tests/faults/test_static_rules.py", "tests/unit/flows/test_verify.py"
 
 LINES = [
     Line("a file is synced", "store/files.py", "        os.fsync(fd)\n    finally:\n        os.close(fd)\n\n\ndef sync_dir",
@@ -93,8 +92,8 @@ LINES = [
          f"{WORKERS} -k 'goes_wrong and stop'"),
     Line("the limit of a file's bytes", "decode/read.py", "            if size > max_bytes:", "            if False:",
          f"{WORKERS} -k cannot_be_read"),
-    Line("out of memory halves the batch", "embed/runtime/torch.py", "        except torch.OutOfMemoryError:",
-         "        except ZeroDivisionError:", f"{TORCH} -k halved"),
+    Line("out of memory halves the batch", "embed/runtime/memory.py", "        if is_memory(problem):", "        if False:",
+         "tests/unit/embed/test_memory.py -k undivided"),
     Line("the memory limit", "decode/worker.py", "        _limit_memory(self.limits.memory_bytes)\n", "",
          f"{WORKERS} -k 'goes_wrong and allocate'"),
     Line("a pipe is not waited for", "decode/read.py", " | os.O_NONBLOCK", "", f"{WORKERS} -k cannot_be_read"),
