@@ -27,6 +27,7 @@ from clipsearch.embed.card import EncoderCard, load_card
 from clipsearch.embed.preprocess import Preprocess
 from clipsearch.embed.runtime.memory import in_parts
 from clipsearch.embed.runtime.onnx import Session
+from clipsearch.npy import load_npy, map_npy
 from clipsearch.types import Floats, Ints, Pixels
 
 WEIGHTS = Path(__file__).parent / "weights" / "mini"
@@ -120,7 +121,7 @@ class MiniEncoder:
 
     @cached_property
     def _table(self) -> tuple[NDArray[np.int8], Floats]:
-        return np.load(self._folder / "word_embeddings.npy", mmap_mode="r"), np.load(self._folder / "word_scales.npy")
+        return map_npy(self._folder / "word_embeddings.npy"), load_npy(self._folder / "word_scales.npy")
 
     @cached_property
     def _fingerprint(self) -> str:
