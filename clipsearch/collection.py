@@ -205,6 +205,7 @@ class Collection:
         excludes: Sequence[str] = (),
         shard: str | None = None,
         retry_skipped: bool = False,
+        prune_empty: bool = False,
         batch_size: int = 32,
         workers: int = 0,
         commit_rows: int = 1000,
@@ -230,6 +231,8 @@ class Collection:
             excludes: glob patterns of names to leave out; what is indexed already of them is taken out.
             shard: "i/n": index only part i, from 1, of n parts of the source; a file's path decides its part.
             retry_skipped: decode files again that could not be decoded before, or were generated, and have not changed.
+            prune_empty: take out what is known from folders that stand empty, the source itself among them; else it
+                is kept, as that of a drive that is not mounted.
             batch_size: images per forward pass.
             workers: decode processes; 0 means one a core. Under the engine "ray": of each worker.
             commit_rows: rows after which work is committed.
@@ -267,6 +270,7 @@ class Collection:
             excludes=excludes,
             shard=shard,
             retry_skipped=retry_skipped,
+            prune_empty=prune_empty,
             batch_size=batch_size,
             workers=workers,
             commit_rows=commit_rows,

@@ -16,6 +16,7 @@ _OTHERS = {
     "exclude": "--exclude",
     "shard": "--shard",
     "retry_skipped": "--retry-skipped",
+    "prune_empty": "--prune-empty",
     "batch_size": "--batch-size",
     "jobs": "--jobs",
 }

@@ -40,6 +40,7 @@ FINISHED_WITH_SKIPS = 3
 @click.option(
     "--retry-skipped", is_flag=True, help="Decode broken and generated files again that have not changed since."
 )
+@click.option("--prune-empty", is_flag=True, help="Take out what is known from folders that stand empty now.")
 @click.option("--column", metavar="NAME", help="The column of paths, pictures or embeddings, where SOURCE is a table.")
 @click.option(
     "--embeddings",
@@ -94,8 +95,8 @@ def command(
     """Index pictures, or bring a collection up to date.
 
     SOURCE is a folder, a picture, a tar, a CSV or Parquet table of paths, a Parquet table of pictures, or - for paths
-    on stdin. Only what is new or changed is embedded; what is gone from SOURCE is taken out. Your pictures are never
-    written to.
+    on stdin. Only what is new or changed is embedded; what is gone from SOURCE is taken out, but for that of
+    folders that stand empty as if they were not mounted. Your pictures are never written to.
 
     With --embeddings nothing is opened or embedded: SOURCE holds what --model made elsewhere.
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import InputError, SourceNotFoundError
+from clipsearch.npy import load_npy
 from clipsearch.types import Floats
 
 GROUPS = ("things", "scenes", "activities", "styles")
@@ -148,7 +149,7 @@ def shipped_embeddings(labels: LabelSet, fingerprint: str) -> Floats | None:
     if not file.is_file():
         return None
     with file.open("rb") as handle:
-        return unit(np.load(handle, allow_pickle=False).astype(np.float32))
+        return unit(load_npy(handle.read()).astype(np.float32))
 
 
 def embed_labels(

@@ -21,6 +21,7 @@ from clipsearch.embed.pick_runtime import Chosen
 from clipsearch.embed.preprocess import Preprocess
 from clipsearch.embed.runtime.base import Runtime
 from clipsearch.errors import WeightsNotFoundError
+from clipsearch.npy import map_npy
 from clipsearch.types import Floats, Pixels
 
 _TEXTS_AT_ONCE = 4096
@@ -125,7 +126,7 @@ def _texts(runtime: Runtime, export: Export, dim: int) -> Embed:
     facts = export.facts["text"]
     with open(export.path(VOCABULARY), encoding="utf-8", newline="") as file:
         tokenize = ClipTokens(file.read(), facts["context_length"], facts["clean"])
-    table: Floats = np.load(export.path(WORDS), mmap_mode="r")
+    table: Floats = map_npy(export.path(WORDS))
     tower = runtime.prepare(export.path(TOWER))
 
     def embed(texts: Sequence[str]) -> Floats:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 from clipsearch.embed.base import covers_text, unit_norm
 from clipsearch.embed.card import EncoderCard, load_card
 from clipsearch.embed.preprocess import Preprocess
+from clipsearch.embed.runtime.memory import in_parts
 from clipsearch.embed.runtime.onnx import Session
+from clipsearch.npy import load_npy, map_npy
 from clipsearch.types import Floats, Ints, Pixels
 
 WEIGHTS = Path(__file__).parent / "weights" / "mini"
@@ -33,6 +36,14 @@ IMAGE_BATCH = 32  # more pictures at once cost memory and gain nothing
 TEXT_BATCH = 64
 MAX_TOKENS = 128
 MAX_WORD = 100  # a longer word is unknown, as in the reference tokenizer
+
+
+@dataclass(slots=True)
+class _Batches:
+    """Most rows that go through a tower at once; it shrinks when memory runs out."""
+
+    batch_size: int
+    device: str = "cpu"
 
 
 class MiniEncoder:
@@ -69,6 +80,7 @@ class MiniEncoder:
         settings = {"session.disable_quant_qdq": "1"}
         self._image = Session(self._folder / "image.onnx", threads, settings)
         self._text = Session(self._folder / "text.onnx", threads, settings)
+        self._pictures, self._texts = _Batches(IMAGE_BATCH), _Batches(TEXT_BATCH)
 
     @property
     def how(self) -> str:
@@ -80,9 +92,9 @@ class MiniEncoder:
         side = self.preprocess.size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
             raise ValueError(f"pixels are uint8 (B, {side}, {side}, 3), not {pixels.dtype} {pixels.shape}")
-        batches = [pixels[i : i + IMAGE_BATCH] for i in range(0, len(pixels), IMAGE_BATCH)]
-        found = [self._image.run([batch]) for batch in batches]
-        return unit_norm(np.concatenate([np.empty((0, self.dim), np.float32), *found]))
+        if len(pixels) == 0:
+            return np.empty((0, self.dim), np.float32)
+        return unit_norm(in_parts(self._pictures, self._image.run, [pixels]))
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Embed B texts → float32 (B, D), unit norm; what exceeds 128 tokens is not read."""
@@ -91,7 +103,7 @@ class MiniEncoder:
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))  # like lengths together: less padding
         for start in range(0, len(order), TEXT_BATCH):
             rows = order[start : start + TEXT_BATCH]
-            found[rows] = self._text.run(self._words([tokens[i] for i in rows]))
+            found[rows] = in_parts(self._texts, self._text.run, self._words([tokens[i] for i in rows]))
         return unit_norm(found)
 
     def fingerprint(self) -> str:
@@ -109,7 +121,7 @@ class MiniEncoder:
 
     @cached_property
     def _table(self) -> tuple[NDArray[np.int8], Floats]:
-        return np.load(self._folder / "word_embeddings.npy", mmap_mode="r"), np.load(self._folder / "word_scales.npy")
+        return map_npy(self._folder / "word_embeddings.npy"), load_npy(self._folder / "word_scales.npy")
 
     @cached_property
     def _fingerprint(self) -> str:

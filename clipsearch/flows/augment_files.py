@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from clipsearch.evaluation.paired import Change
 from clipsearch.flows.augment_trial import Level, RungResult, Trial
+from clipsearch.npy import load_npz
 from clipsearch.store.files import (
     CURRENT,
     DIR_MODE,
@@ -131,8 +132,7 @@ def load_kept(path: str) -> Kept | None:
         data = read_bytes(os.path.join(path, FOLDER, os.path.basename(facts["arrays"])))
         if sha256(data) != facts["sha256"]:
             return None
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = load_npz(data)
         rows = {kind: arrays[f"rows.{kind}"] for kind in ("images", "texts")}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -19,6 +19,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.match import bank
 from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries, max_samples
 from clipsearch.match.scores import sample
+from clipsearch.npy import load_npy
 from clipsearch.types import Floats
 
 _BATCH = 256
@@ -65,7 +66,7 @@ def shipped_bank(fingerprint: str) -> NDArray[Any] | None:
     if not file.is_file():
         return None
     with file.open("rb") as handle:
-        return np.load(handle, allow_pickle=False)
+        return load_npy(handle.read())
 
 
 def bank_file(fingerprint: str) -> str:

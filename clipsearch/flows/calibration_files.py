@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from clipsearch.flows.saved_files import SavedFile, is_whole, saved_file, stamped
 from clipsearch.match.calibration import Queries
 from clipsearch.match.verdict import KindNull
+from clipsearch.npy import map_npy
 from clipsearch.store.files import (
     CURRENT,
     DIR_MODE,
@@ -220,7 +221,7 @@ def _named(path: str) -> str:
 
 
 def _array(path: str, name: str) -> NDArray[Any]:
-    return np.load(os.path.join(path, FOLDER, os.path.basename(name)), mmap_mode="r", allow_pickle=False)
+    return map_npy(os.path.join(path, FOLDER, os.path.basename(name)))
 
 
 def _write(folder: str, name: str, array: NDArray[Any]) -> str:

@@ -35,6 +35,7 @@ from clipsearch.flows.index_files import (
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.saved_files import is_whole
 from clipsearch.index.recipe import to_toml
+from clipsearch.npy import load_npy
 from clipsearch.store import Manifest, Snapshot, Store, update_packs
 from clipsearch.store.compaction import Group, plan_groups
 from clipsearch.store.files import WriterLock, replace_file, storage_errors, sync_dir
@@ -198,7 +199,7 @@ def _indexed_ids(snapshot: Snapshot, record: IndexRecord) -> Ints | None:
     folder = os.path.join(snapshot.path, FOLDER)
     if not all(is_whole(snapshot.stamps, FOLDER, segment.ids) for segment in record.segments):
         return None
-    ids = [np.load(os.path.join(folder, segment.ids.name), allow_pickle=False) for segment in record.segments]
+    ids = [load_npy(os.path.join(folder, segment.ids.name)) for segment in record.segments]
     return np.concatenate([np.empty(0, np.int64), *ids])
 
 

@@ -12,6 +12,7 @@ from clipsearch.errors import InputError
 from clipsearch.flows.progress import Progress
 from clipsearch.index.faiss_library import load_faiss
 from clipsearch.index.flat_file import write_flat_file
+from clipsearch.npy import map_npy
 from clipsearch.store import Snapshot
 from clipsearch.store.layouts import LAYOUTS, Block, Options, Rows
 from clipsearch.types import Halves, Ints
@@ -132,7 +133,7 @@ def _write_indexes(folder: str) -> None:
         place = os.path.join(folder, kind)
         if not os.path.isdir(place):
             continue
-        arrays = [np.load(os.path.join(place, file), mmap_mode="r") for file in sorted(os.listdir(place))]
+        arrays = [map_npy(os.path.join(place, file)) for file in sorted(os.listdir(place))]
         blocks = (array[at : at + _BLOCK] for array in arrays for at in range(0, len(array), _BLOCK))
         path = os.path.join(folder, f"{name}.index")
         told = write_flat_file(blocks, arrays[0].shape[1], path, f"{name}.index")

@@ -32,6 +32,7 @@ from clipsearch.index.ivf import IvfIndex
 from clipsearch.index.layered import LayeredIndex
 from clipsearch.index.recipe import Recipe, from_mapping
 from clipsearch.index.tuning import OperatingPoint
+from clipsearch.npy import map_npy
 from clipsearch.store import Snapshot
 from clipsearch.store.files import CURRENT, HOLDER, LOCK, put_in_force, read_bytes, sha256
 from clipsearch.types import EmbeddingBlock
@@ -192,7 +193,7 @@ def load_base(snapshot: Snapshot, record: IndexRecord) -> IvfIndex:
     base: IvfIndex = INDEX_TYPES.load(record.recipe.type)(record.dim, record.recipe)
     base.load(os.path.join(folder, record.lists.name))
     for segment in record.segments:
-        ids = np.load(os.path.join(folder, segment.ids.name), mmap_mode="r", allow_pickle=False)
+        ids = map_npy(os.path.join(folder, segment.ids.name))
         rows = np.memmap(os.path.join(folder, segment.rows.name), np.float16, mode="r", shape=(segment.n, record.dim))
         base.attach(np.asarray(ids), np.asarray(rows))
     base.points = record.points

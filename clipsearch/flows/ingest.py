@@ -27,6 +27,7 @@ from clipsearch.decode import DecodePool
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, StorageError
 from clipsearch.flows.captions import CaptionCounts, Sources, check_captions, ingest_captions
+from clipsearch.flows.deserted import notes_on
 from clipsearch.flows.engines.base import Embedded, Engine, Work
 from clipsearch.flows.engines.local import LocalEngine
 from clipsearch.flows.left_out import in_order
@@ -78,6 +79,7 @@ def ingest(
     excludes: Sequence[str] = (),
     shard: str | None = None,
     retry_skipped: bool = False,
+    prune_empty: bool = False,
     batch_size: int = 32,
     workers: int = 0,
     commit_rows: int = 1000,
@@ -101,6 +103,8 @@ def ingest(
         excludes: glob patterns of names to leave out; what is indexed already of them goes.
         shard: "i/n": only part i, from 1, of n parts of the source; a file's path alone decides which part it is in.
         retry_skipped: decode files again that could not be decoded before, or were generated, and have not changed.
+        prune_empty: take out the rows of folders that stand empty, the source itself among them; else they are kept,
+            as those of a drive that is not mounted.
         batch_size: images per forward pass.
         workers: decode processes on this machine; 0 means one a core.
         commit_rows: rows after which work is committed.
@@ -127,7 +131,14 @@ def ingest(
         run = _start(writer, encoder, store, opened, commit_rows, commit_seconds)
         run.holder = opened if isinstance(opened, Holder) else None
         with run.timed("scan"):
-            plan = make_plan(opened, store, tell, retry_skipped=retry_skipped, keep_generated=generated == "mark")
+            plan = make_plan(
+                opened,
+                store,
+                tell,
+                retry_skipped=retry_skipped,
+                keep_generated=generated == "mark",
+                prune_empty=prune_empty,
+            )
         skip_unopened(run, plan)
         with _interruptible(run), DecodePool(encoder.preprocess, workers=workers) as pool:
             reuse(run, plan, pool, tell)
@@ -162,7 +173,7 @@ def ingest(
         seconds=time.monotonic() - start,
         stages=dict(run.stages),
         version=manifest.version,
-        notes=(*plan.notes, *shield.notes(), *texts.notes, *packing),
+        notes=(*plan.notes, *notes_on(plan.deserted, opened.root), *shield.notes(), *texts.notes, *packing),
     )
 
 

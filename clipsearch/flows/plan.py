@@ -1,15 +1,17 @@
 """Compare what a scan finds with what the collection knows: what is new, changed, the same, gone.
 
 A file is the same when path, size, mtime and ctime are; it is never opened then, and neither is one that could not be
-decoded before (``left_out.py``). A row that a full scan should have met and did not is gone, with two exceptions: a
-root where no picture at all was found is taken for one that is not mounted, and nothing is gone below a folder that
-could not be read. What somebody asks to leave out is gone as well. Of a list or a table only what it names can be gone.
+decoded before (``left_out.py``). A row that a full scan should have met and did not is gone, with three exceptions: a
+root where no picture at all was found is taken for one that is not mounted, and so is a folder below it that stands
+empty (``deserted.py``); and nothing is gone below a folder that could not be read. What somebody asks to leave out is
+gone as well. Of a list or a table only what it names can be gone.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from clipsearch.flows.deserted import take_deserted
 from clipsearch.flows.left_out import Remembered, elsewhere, remembered, still_broken
 from clipsearch.flows.places import place_of
 from clipsearch.flows.progress import Progress
@@ -35,6 +37,7 @@ class Plan:
     elsewhere: list[KnownSkip] = field(default_factory=list)  # remembered of what is no part of the source
     replaced: dict[bytes, KnownFile] = field(default_factory=dict)  # place → the row that its new content replaces
     gone: dict[int, KnownFile] = field(default_factory=dict)
+    deserted: dict[int, bytes] = field(default_factory=dict)  # row that is kept → the folder of it that stands empty
     scanned: int = 0
     unchanged: int = 0
     ignored: int = 0
@@ -48,6 +51,7 @@ def make_plan(
     *,
     retry_skipped: bool = False,
     keep_generated: bool = False,
+    prune_empty: bool = False,
 ) -> Plan:
     """Scan the source and sort every entry into unchanged, to hash, to decode, skipped, ignored, gone.
 
@@ -99,7 +103,7 @@ def make_plan(
     images += source.elsewhere if isinstance(source, Part) else 0  # those of other parts show that it is mounted
     plan.elsewhere = elsewhere(broken, source, seen)
     _note_still_broken(plan)
-    _find_gone(plan, source, known, seen, refused, shielded, images)
+    _find_gone(plan, source, known, seen, refused, shielded, images, prune_empty)
     return plan
 
 
@@ -129,11 +133,12 @@ def _find_gone(
     refused: set[bytes],
     shielded: Sequence[bytes],
     images: int,
+    prune_empty: bool,
 ) -> None:
     """List the rows that a full scan should have met and did not, or met as no picture.
 
-    A source without any picture deletes nothing. What is left out on request goes as well, as long as it is there or
-    anything is.
+    A source without any picture deletes nothing, and neither does a folder that stands empty, unless ``prune_empty``
+    says so. What is left out on request goes as well, as long as it is there or anything is.
     """
     below = source.root.rstrip(b"/") + b"/"
     excluded: dict[int, KnownFile] = {}
@@ -148,12 +153,15 @@ def _find_gone(
                 excluded[row.id] = row
         elif source.covers(path[len(below) :], row.member) and not _is_below(path, shielded):
             plan.gone[row.id] = row
-    if plan.gone and not images:
+    if plan.gone and not images and not prune_empty:
         plan.notes.append(
             f"No picture was found in {os.fsdecode(source.root)}; is it mounted? "
-            f"What is known from there was kept ({len(plan.gone):,})."
+            f"What is known from there was kept ({len(plan.gone):,}); --prune-empty takes it out."
         )
         plan.gone.clear()
+    if plan.gone and not prune_empty:
+        places = {row.id: place for place, row in known.items() if row.id in plan.gone}
+        plan.deserted = take_deserted(plan.gone, places, source.root)
     if excluded:
         what = "1 picture that is excluded was" if len(excluded) == 1 else f"{len(excluded):,} excluded pictures were"
         plan.notes.append(f"{what} taken out of the collection, as deleted ones are.")

@@ -85,6 +85,7 @@ def _moved_from(plan: Plan, roots: Mapping[int, bytes], donor: _Donor) -> list[K
     while donor.origins:
         row = donor.origins.popleft()
         if plan.gone.pop(row.id, None) is not None or _has_left(os.path.join(roots[row.root], row.path)):
+            plan.deserted.pop(row.id, None)
             return [row]
     return []
 

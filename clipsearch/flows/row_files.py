@@ -10,6 +10,7 @@ from clipsearch.flows.build_run import Run
 from clipsearch.flows.saved_files import Segment, stamped
 from clipsearch.flows.streaming import joined, pieces
 from clipsearch.index.ivf import IvfIndex
+from clipsearch.npy import load_npy
 from clipsearch.store.files import stream_file
 from clipsearch.types import EmbeddingBlock
 
@@ -32,7 +33,7 @@ def write_rows(run: Run, blocks: Iterator[EmbeddingBlock], total: int, stage: st
 
 def merge_rows(run: Run, index: IvfIndex, last: Segment) -> Segment:
     """Write all exact rows into one file again: many small ones make a look-up slow."""
-    ids = np.load(os.path.join(run.folder, last.ids.name), allow_pickle=False)
+    ids = load_npy(os.path.join(run.folder, last.ids.name))
     shape = (last.n, index.dim)
     rows = np.memmap(os.path.join(run.folder, last.rows.name), np.float16, mode="r", shape=shape)
     index.attach(ids, np.asarray(rows))

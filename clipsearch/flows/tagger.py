@@ -14,6 +14,7 @@ from clipsearch.embed.base import Encoder
 from clipsearch.flows.calibrate_queries import Texts
 from clipsearch.flows.calibration_files import load_texts
 from clipsearch.match import bank
+from clipsearch.npy import load_npz
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats
 
@@ -108,24 +109,24 @@ class Tagger:
     def from_bytes(cls, data: bytes) -> "Tagger | None":
         """Read such a file; None where it is of another kind or format."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                facts = json.loads(file["facts"].tobytes())
-                if facts["format"] != FORMAT:
-                    return None
-                return cls(
-                    names=tuple(facts["names"]),
-                    embeddings=file["embeddings"].astype(np.float32),
-                    standard=Standard(file["center"], file["scale"]),
-                    weighing=Weighing(file["weights"] if facts["weighed"] else None, file["biases"]),
-                    threshold=float("inf") if facts["threshold"] is None else facts["threshold"],
-                    single=facts["single"],
-                    level=facts["level"],
-                    source=facts["source"],
-                    fingerprint=facts["fingerprint"],
-                    version=facts["version"],
-                    pictures=facts.get("pictures", 0),
-                    file=facts.get("file", ""),
-                )
+            file = load_npz(data)
+            facts = json.loads(file["facts"].tobytes())
+            if facts["format"] != FORMAT:
+                return None
+            return cls(
+                names=tuple(facts["names"]),
+                embeddings=file["embeddings"].astype(np.float32),
+                standard=Standard(file["center"], file["scale"]),
+                weighing=Weighing(file["weights"] if facts["weighed"] else None, file["biases"]),
+                threshold=float("inf") if facts["threshold"] is None else facts["threshold"],
+                single=facts["single"],
+                level=facts["level"],
+                source=facts["source"],
+                fingerprint=facts["fingerprint"],
+                version=facts["version"],
+                pictures=facts.get("pictures", 0),
+                file=facts.get("file", ""),
+            )
         except (ValueError, KeyError, TypeError, OSError):
             return None
 

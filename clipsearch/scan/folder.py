@@ -153,13 +153,21 @@ def _identity(place: bytes) -> _Identity | None:
 
 
 def _folder_behind(entry: os.DirEntry[bytes]) -> _Identity | OSError | None:
-    """Return who the folder is that an entry is or links to; None for anything else."""
-    if not _is_folder(entry):
-        return None
+    """Return who the folder is that an entry is or links to; None for anything else.
+
+    What cannot be looked at, as behind a drive that went away, may be one: that is an error, unless it has the name of
+    a picture.
+    """
     try:
+        if not entry.is_dir():
+            return None
         status = entry.stat()
     except OSError as error:
-        return error
+        may_be_one = not is_image_name(entry.name) and skip_reason(error) in (
+            SkipReason.UNREADABLE,
+            SkipReason.IO_ERROR,
+        )
+        return error if may_be_one or _is_folder(entry) else None
     return status.st_dev, status.st_ino
 
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from clipsearch.errors import CorruptShardError
+from clipsearch.npy import load_npy
 from clipsearch.store import manifest as manifests
 from clipsearch.store import parquet, plan, sidecar
 from clipsearch.store.checking import Checked, check_store, newest_readable
@@ -190,7 +191,7 @@ def _from_sidecars(path: str, manifest: Manifest, entry: FileEntry, naming: plan
     naming = replace(naming, token=secrets.token_hex(4))
     stem = os.path.join(path, "sidecars", os.path.splitext(os.path.basename(entry.name))[0])
     if entry.kind == "deleted":
-        return plan.deleted(np.load(f"{stem}.ids.npy", allow_pickle=False), naming)
+        return plan.deleted(load_npy(f"{stem}.ids.npy"), naming)
     data = sidecar.ShardData.map_files(entry.kind, stem)
     rows = [data.row(n) for n in range(len(data.ids))]
     notes = {"encoder": str(manifest.encoder.get("name", ""))}

@@ -14,6 +14,7 @@ import numpy as np
 
 from clipsearch.arrays import distinct
 from clipsearch.errors import CorruptShardError
+from clipsearch.npy import load_npy
 from clipsearch.store import roots
 from clipsearch.store.added import AddedColumns
 from clipsearch.store.files import read_bytes, sha256, sha256_of_file
@@ -162,7 +163,7 @@ class _Deleted:
             if not _is_intact(self._stamps, sidecar):
                 continue
             try:
-                ids = np.load(os.path.join(self._path, sidecar.name), allow_pickle=False)
+                ids = load_npy(os.path.join(self._path, sidecar.name))
             except (OSError, ValueError):
                 continue
             if len(ids) == self._entry.rows:

@@ -12,17 +12,16 @@ A missing one is no damage: the same bytes are made again from the shard, in mem
 
 import io
 import json
-import math
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import CorruptShardError
+from clipsearch.npy import load_npy, map_npy
 from clipsearch.store.codec import decode_value, dumps, encode_value
 from clipsearch.store.columns import Columns, json_lines
 from clipsearch.store.schema import COLUMNS
@@ -79,32 +78,6 @@ def _map(path: str) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _map_npy(path: str) -> NDArray[Any]:
-    """Map an .npy file; ``np.load`` takes five times as long, and ten answers may lie in ten shards of a thousand.
-
-    The array is a plain one, without np.memmap's bookkeeping at each slice; it keeps the map alive.
-
-    Raises:
-        OSError: it cannot be opened.
-        ValueError: it is no array.
-    """
-    content = _map(path)
-    start = 10 + int.from_bytes(content[8:10], "little")  # after the magic string, the version and the header's length
-    shape, fortran_order, dtype = _header(content[:start])
-    if fortran_order or dtype.hasobject:
-        raise ValueError(f"{path} holds an array of another kind")
-    return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
-
-
-@cache
-def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return what the first bytes of an .npy file say: shape, order, type. Shards of one size say the same."""
-    file = io.BytesIO(start)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("it is no .npy file of version 1.0")
-    return np.lib.format.read_array_header_1_0(file)
-
-
 @dataclass(frozen=True, slots=True)
 class ShardData:
     """An open shard: ids (N,) int64 ascending, offsets (N + 1,), raw JSON lines, embeddings (N, D) float16."""
@@ -124,14 +97,14 @@ class ShardData:
             OSError: one cannot be opened.
             ValueError: one is no array, or they do not fit each other.
         """
-        embeddings, numbers = _map_npy(f"{stem}.emb.npy"), _map_npy(f"{stem}.ids.npy")
+        embeddings, numbers = map_npy(f"{stem}.emb.npy"), map_npy(f"{stem}.ids.npy")
         return cls._of(kind, stem, numbers, np.frombuffer(_map(f"{stem}.rows"), np.uint8), embeddings)
 
     @classmethod
     def from_rows(cls, kind: str, rows: Sequence[Mapping[str, Any]], embeddings: Halves) -> "ShardData":
         """Make the same in memory, from a shard's own rows."""
         parts = encode(kind, rows, embeddings)
-        numbers = np.load(io.BytesIO(parts[".ids.npy"]), allow_pickle=False)
+        numbers = load_npy(parts[".ids.npy"])
         return cls._of(kind, "", numbers, np.frombuffer(parts[".rows"], dtype=np.uint8), embeddings)
 
     @classmethod

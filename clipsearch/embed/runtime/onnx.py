@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.embed.runtime.memory import in_parts
 from clipsearch.embed.runtime.per_process import PerProcess
 from clipsearch.errors import InputError
 from clipsearch.types import Floats
@@ -42,12 +43,12 @@ class OnnxRuntime:
         return Session(tower, self._threads, _SETTINGS)
 
     def run(self, tower: "Session", *inputs: NDArray[Any]) -> Floats:  # Any: uint8 pixels, int64 or float32
-        """Run a graph over the rows of its inputs, which come in the order of the graph's own."""
-        parts = [
-            tower.run([rows[start : start + self.batch_size] for rows in inputs])
-            for start in range(0, len(inputs[0]), self.batch_size)
-        ]
-        return np.concatenate(parts)
+        """Run a graph over the rows of its inputs, which come in the order of the graph's own.
+
+        Raises:
+            InputError: memory runs out even for a single row.
+        """
+        return in_parts(self, tower.run, inputs)
 
 
 class Session:

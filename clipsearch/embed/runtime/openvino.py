@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.embed.processor import has_bfloat16
+from clipsearch.embed.runtime.memory import in_parts
 from clipsearch.embed.runtime.per_process import PerProcess
 from clipsearch.errors import InputError, MissingExtraError
 from clipsearch.types import Floats
@@ -53,13 +54,13 @@ class OpenVinoRuntime:
         return PerProcess(lambda: _Compiled(openvino.Core().compile_model(tower, "CPU", settings)))
 
     def run(self, tower: "PerProcess[_Compiled]", *inputs: NDArray[Any]) -> Floats:  # Any: as for the base
-        """Run a graph over the rows of its inputs, which come in the order of the graph's own."""
+        """Run a graph over the rows of its inputs, which come in the order of the graph's own.
+
+        Raises:
+            InputError: memory runs out even for a single row.
+        """
         compiled = tower.get()
-        parts = [
-            compiled.run([np.ascontiguousarray(rows[start : start + self.batch_size]) for rows in inputs])
-            for start in range(0, len(inputs[0]), self.batch_size)
-        ]
-        return np.concatenate(parts)
+        return in_parts(self, compiled.run, inputs, compiled.forget)
 
 
 class _Compiled:
@@ -73,5 +74,9 @@ class _Compiled:
         request = getattr(self._threads, "request", None)
         if request is None:
             request = self._threads.request = self._model.create_infer_request()
-        request.infer(inputs)
+        request.infer([np.ascontiguousarray(rows) for rows in inputs])
         return np.array(request.get_output_tensor(0).data, np.float32)  # a copy: the tensor is used again
+
+    def forget(self) -> None:
+        """Drop this thread's request: one that found no memory asks for as much again, whatever it is given."""
+        self._threads.request = None

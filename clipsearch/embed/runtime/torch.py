@@ -7,7 +7,7 @@ Precision, and why:
   gains and costs: ``benchmarks/stages/embed_speed.py`` and ``embed_precision.py``. Autocast is a trap there: at batch 8
   it ran at a third of float32's speed.
 
-When CUDA runs out of memory the batch is halved, and stays halved; other programs may have taken the memory.
+When memory runs out the batch is halved, see ``memory``.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from clipsearch.embed.processor import has_bfloat16
 from clipsearch.embed.runtime.base import PRECISIONS, Tower
+from clipsearch.embed.runtime.memory import in_parts
 from clipsearch.errors import InputError
 from clipsearch.types import Floats
 
@@ -76,33 +77,14 @@ class TorchRuntime:
         Raises:
             InputError: memory runs out even for a single row.
         """
-        parts: list[Floats] = []
-        start = 0
-        while start < len(inputs[0]):
-            part = self._try(tower, [rows[start : start + self.batch_size] for rows in inputs])
-            if part is None:
-                self._shrink(min(self.batch_size, len(inputs[0]) - start))
-                continue
-            parts.append(part)
-            start += len(part)
-        return np.concatenate(parts)
+        return in_parts(self, lambda part: self._run(tower, part), inputs, self._free)
 
-    def _try(self, tower: Tower, inputs: Sequence[NDArray[Any]]) -> Floats | None:  # Any: as for run
-        """Run one part; None when memory runs out. The error ends here: while it lives it holds the tensors."""
+    def _run(self, tower: Tower, inputs: Sequence[NDArray[Any]]) -> Floats:  # Any: as for run
         autocast = torch.autocast("cuda", dtype=self._autocast) if self._autocast else nullcontext()
-        try:
-            with torch.inference_mode(), autocast:
-                return tower(*map(self._upload, inputs)).float().cpu().numpy()
-        except torch.OutOfMemoryError:
-            return None
+        with torch.inference_mode(), autocast:
+            return tower(*map(self._upload, inputs)).float().cpu().numpy()
 
-    def _shrink(self, tried: int) -> None:
-        if tried == 1:
-            raise InputError(
-                f"Memory ran out on {self.device} with a single picture or text.\n"
-                "Close other programs that use the device, choose a smaller model, or run on device 'cpu'."
-            )
-        self.batch_size = tried // 2
+    def _free(self) -> None:
         if self._on_cuda:
             torch.cuda.empty_cache()
 

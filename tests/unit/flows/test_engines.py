@@ -106,6 +106,50 @@ def test_the_error_of_one_encoder_ends_the_run_and_what_was_committed_stays(gall
     assert report.unchanged == len(held[0]) and report.images_total == 60
 
 
+class Scarce(Recording):
+    """The hashing encoder behind torch's runtime, on a device with memory for ``limit`` pictures at once."""
+
+    def __init__(self, limit, from_batch=0):
+        super().__init__()
+        torch = pytest.importorskip("torch")
+        from clipsearch.embed.runtime.torch import TorchRuntime
+
+        self.runtime, self.tried = TorchRuntime("cpu", "fp32"), []
+
+        def tower(pixels):
+            self.tried.append(len(pixels))
+            if len(pixels) > limit and len(self.tried) > from_batch:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return torch.from_numpy(self._encoder.encode_images(pixels.numpy()))
+
+        self.tower = tower
+
+    def encode_images(self, pixels):
+        return self.runtime.run(self.tower, pixels)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_out_of_memory_on_a_device_halves_the_batch_and_the_rows_are_the_same(gallery, tmp_path, limit):
+    _, expected = indexed(tmp_path / "plenty", gallery, [Recording()], commit_rows=10)
+    scarce = Scarce(limit)
+    report, found = indexed(tmp_path / "scarce", gallery, [scarce], commit_rows=10)
+    assert found == expected and len(found[0]) == 60
+    assert scarce.tried[:2] == [4, 2] and sum(n > limit for n in scarce.tried) <= 2
+    assert {str(skip.reason) for skip in report.skips} <= {"unidentified", "corrupt", "truncated"}
+
+
+def test_out_of_memory_for_a_single_picture_ends_the_run_in_three_lines_and_loses_nothing(gallery, tmp_path):
+    scarce = Scarce(0, from_batch=6)
+    with pytest.raises(InputError, match="Memory ran out on cpu with a single picture") as caught:
+        indexed(tmp_path / "made", gallery, [scarce], commit_rows=1)
+    assert len(str(caught.value).splitlines()) == 3
+    assert scarce.tried == [4, 4, 4, 4, 4, 4, 4, 2, 1]
+    held = content(Store.open(str(tmp_path / "made")))
+    assert len(held[0]) >= 6 * 4
+    report = ingest(Store.open(str(tmp_path / "made")), Recording(), gallery, workers=1)
+    assert report.unchanged == len(held[0]) and report.images_total == 60
+
+
 def test_the_engine_alone_answers_every_file_in_order(gallery):
     source = open_source(str(gallery))
     refs = [entry for entry in source.scan() if isinstance(entry, ImageRef)]
