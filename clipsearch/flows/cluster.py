@@ -23,6 +23,7 @@ from clipsearch.flows.query import LazyHits
 from clipsearch.flows.tagger import COLUMN as TAGS
 from clipsearch.flows.tagger import load_tagger
 from clipsearch.index.kmeans import Clusters, distinct_labels, spherical_kmeans
+from clipsearch.npy import load_npz
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Hit, Ints
@@ -192,11 +193,11 @@ def _made(type_: str, each: Sequence[Any], centres: Floats) -> bytes:
 def cluster_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder]) -> ClusterGiver | None:
     """Return what puts pictures into the clusters of a column; None where something else made the column."""
     try:
-        with np.load(io.BytesIO(made), allow_pickle=False) as file:
-            facts = json.loads(file["clusters"].tobytes())
-            if facts["made_by"] != _MADE_BY:
-                return None
-            return ClusterGiver(file["centres"].astype(np.float32), facts["each"], facts["type"])
+        file = load_npz(made)
+        facts = json.loads(file["clusters"].tobytes())
+        if facts["made_by"] != _MADE_BY:
+            return None
+        return ClusterGiver(file["centres"].astype(np.float32), facts["each"], facts["type"])
     except (ValueError, KeyError, TypeError, OSError, EOFError):
         return None
 
