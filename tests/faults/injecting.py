@@ -1,7 +1,8 @@
 """Let index runs fail at their mutating system calls: ``python injecting.py FOLDER FILES STEP``; prints JSON.
 
-strace counts the calls of one run, then lets the n-th of another run kill the process, or fail with ENOSPC or EIO, for
-every n (every STEP-th, the three kinds in turn, where STEP is above 1). After each the collection must hold what was
+strace lists the calls of one run, then lets the n-th of another run kill the process, or fail with ENOSPC or EIO, for
+every n (every STEP-th, the three kinds in turn, where STEP is above 1). It counts each system call by itself, so the
+n-th call of a run is asked for as, say, the third fsync. After each the collection must hold what was
 acknowledged, and one more run must complete it and leave nothing behind. One process imports everything once and forks.
 """
 
@@ -96,6 +97,18 @@ def traced(folder: Path, photos: Path) -> list[str]:
     return log.read_text().splitlines()
 
 
+def numbered(calls: list[str]) -> list[tuple[str, int]]:
+    """Return each mutating call of a run as its name and which of that name it is, from 1."""
+    seen: Counter[str] = Counter()
+    found = []
+    for call in calls:
+        name = call.partition("(")[0]
+        if name in MUTATING.split(","):
+            seen[name] += 1
+            found.append((name, seen[name]))
+    return found
+
+
 def violations(calls: list[str], collection: str) -> tuple[list[str], int]:
     """Return where a name was given to a file that was not synced, or a folder was not synced in time; and all names.
 
@@ -136,24 +149,28 @@ def main(folder: Path, files: int, step: int) -> None:
     (photos / "broken.jpg").write_bytes(b"no picture")  # so that a list of skipped files is written too
     calls = traced(folder, photos)
     wrong, named = violations(calls, str(folder / "traced"))
-    total = sum(not call.startswith("sendto") and "(" in call for call in calls)
     assert not wrong and named >= 9, (named, wrong)
+    each = numbered(calls)
     seen: Counter[str] = Counter()
     kinds = list(KINDS)
-    points = [(n, kind) for n in range(1, total + 1, step) for kind in (kinds if step == 1 else [kinds[n // step % 3]])]
+    points = [
+        (n, kind) for n in range(1, len(each) + 1, step) for kind in (kinds if step == 1 else [kinds[n // step % 3]])
+    ]
     for n, kind in points:
         collection = fresh(folder, f"{n}-{kind}")
-        how = ["-o", "/dev/null", "-e", f"trace={MUTATING}", "-e", f"inject={MUTATING}:{KINDS[kind]}:when={n}"]
+        name, ordinal = each[n - 1]
+        how = ["-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:{KINDS[kind]}:when={ordinal}"]
         status, acknowledged = one_run(collection, photos, how)
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        assert code in ((-9, 0) if kind == "kill" else (0, 3)), (n, kind, code)
+        # A kill that does not come: this run made one call less of that name, as its work was parted otherwise.
+        assert code in ((-9, 0) if kind == "kill" else (0, 3)), (n, name, kind, code)
         seen[f"{kind}: {'stopped' if code else 'went on'}"] += 1
         check(collection, acknowledged)
         status, _ = one_run(collection, photos)
         assert status == 0 and names(collection) == expected, (n, kind)
         assert leftovers(collection) == [], (n, kind)
         check(collection, set(expected))
-    print(json.dumps({"calls": total, "renames": named, "violations": 0, "points": len(points), **seen}))
+    print(json.dumps({"calls": len(each), "renames": named, "violations": 0, "points": len(points), **seen}))
 
 
 if __name__ == "__main__":

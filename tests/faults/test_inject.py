@@ -38,3 +38,4 @@ def test_a_kill_a_full_disk_and_a_broken_disk_at_some_calls_of_a_run_are_recover
 def test_a_kill_a_full_disk_and_a_broken_disk_at_every_call_of_a_run_of_100_files_are_recovered_from(injected):
     seen = injected(100, 1)
     assert seen["points"] == 3 * seen["calls"]
+    assert seen["kill: stopped"] >= 0.97 * seen["calls"]
