@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import COLOURS, make_photo
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before faiss and torch: threads that wait leave busy cores alone
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
