@@ -843,14 +843,18 @@ class Collection:
                 known = self._words[key[0]] = ((key, version), make())
             return known[1]
 
-    def drop_column(self, name: str) -> None:
+    def drop_column(self, name: str, *, wait: bool = False) -> None:
         """Take out a column that was added, such as tags.
+
+        Args:
+            name: the column's.
+            wait: wait for another writer instead of raising LockedError.
 
         Raises:
             InputError: there is none of that name.
             LockedError: another process is writing to the collection.
         """
-        with self._store.writer() as writer:
+        with self._store.writer(wait=wait) as writer:
             writer.drop_added(name)
         self.refresh()
 

@@ -27,6 +27,7 @@ NONE_OF_THESE = 1
     help="Let a vision-language model answer an open question: smolvlm-256m, ORG/NAME, or a checkpoint's folder.",
 )
 @click.option("--pull", is_flag=True, help="Fetch that model first; without it nothing is downloaded.")
+@click.option("--wait", is_flag=True, help="With --all: wait while another process writes to the collection.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.encoder
 @options.common
@@ -40,6 +41,7 @@ def command(
     column: str | None,
     model: str | None,
     pull: bool,
+    wait: bool,
     as_json: bool,
     how: dict[str, str],
 ) -> int:
@@ -65,7 +67,7 @@ def command(
         pull_writer(model, console.note)
     with clipsearch.open(find(index, indexes_dir), **how) as collection:
         if picture is None:
-            return _ask_all(console, collection, question, given, column, as_json)
+            return _ask_all(console, collection, question, given, column, wait=wait, as_json=as_json)
         answer = collection.ask(picture, question, given, model=model)
     if as_json:
         from dataclasses import asdict
@@ -115,12 +117,14 @@ def _ask_all(
     question: str,
     choices: list[str] | None,
     column: str | None,
+    *,
+    wait: bool,
     as_json: bool,
 ) -> int:
     from clipsearch.cli.progress import progress_bar
 
     with progress_bar(console) as show:
-        report = collection.ask_all(question, choices, column=column, progress=show)
+        report = collection.ask_all(question, choices, column=column, wait=wait, progress=show)
     if as_json:
         from dataclasses import asdict
 

@@ -79,7 +79,7 @@ def command(
 
     with _open(console, source, index, indexes_dir, how) as collection:
         if drop:
-            collection.drop_column(settings["column"])
+            collection.drop_column(settings["column"], wait=settings["wait"])
             console.note(f"{collection.name}: the column {settings['column']} is gone")
             return 0
         with progress_bar(console) as show:
@@ -130,7 +130,7 @@ def explain(report: "TagReport") -> str:
         chance = f"{1 - report.level:.0%}"
         return (
             f"level {level}: at most {chance} of the tags are such as chance alone gives. How many are right\n"
-            "is not known: that takes captions, or true labels of some pictures (--truth)."
+            "is not known: that takes captions that mention the labels, or true labels of some pictures (--truth)."
         )
     against = "true labels" if report.source == "truth" else "captions that mention the label"
     lines = [

@@ -110,7 +110,9 @@ def find_labelled(
         raise InputError(f"No true {what} ({_few(strange)}) is among those asked about ({_few(list(names))}).")
     notes = []
     if missing:
-        notes.append(f"{len(missing):,} pictures with a true {what} are not in the collection: {_few(missing)}.")
+        some = "1 picture" if len(missing) == 1 else f"{len(missing):,} pictures"
+        verb = "is" if len(missing) == 1 else "are"
+        notes.append(f"{some} with a true {what} {verb} not in the collection: {_few(missing)}.")
     if strange:
         notes.append(f"True {what}s that were not asked about, so that they count as none: {_few(strange)}.")
     return Labelled(ids, known, tuple(notes))

@@ -18,12 +18,13 @@ def ingest_texts(
 
     Raises:
         SourceNotFoundError: there is no such file.
-        InputError: it cannot be read, or there is no text in any.
+        InputError: it cannot be read, or there is no text in any, nor was there one before.
     """
     check_captions(captions)
     roots = [root for root in store.snapshot().manifest.roots if not root.is_given]
     places = [store.snapshot().root_path(root.id) for root in roots] or [os.fsencode(os.getcwd())]
     counts = CaptionCounts()
+    had = store.snapshot().count("texts")
     with store.writer(wait=wait) as writer:
         for place in places:
             found = ingest_captions(store, writer, encoder, captions, place, tell)
@@ -31,8 +32,8 @@ def ingest_texts(
             counts = replace(
                 found, rows=counts.rows + found.rows, embedded=counts.embedded + found.embedded, notes=notes
             )
-        empty = not store.snapshot().count("texts")
-    if empty:
+        has = store.snapshot().count("texts")
+    if not had and not has:  # a bank that was emptied is brought up to date as any other
         raise InputError(
             "There is no text in any of these files. Give one a line, or an image and a caption in each row."
         )

@@ -1,11 +1,23 @@
 """``clipsearch tag``, ``describe``, ``ask`` and ``evaluate labels|tags|describe|answers`` at the front door."""
 
 import json
+import subprocess
+import sys
+from threading import Timer
 
 import pytest
 from support import COLOURS, make_photo
 
 import clipsearch
+
+HOLDER = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+from clipsearch.store import Store
+with Store.open(sys.argv[1]).writer():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +116,24 @@ def test_ask_all_gives_a_column(ask):
     done = ask("ask", "--all", "is there a red square?", "--column", "red_square")
     assert done.code == 0 and [line.split("\t")[0] for line in done.lines] == ["yes", "no", "(none)"]
     assert ask("search", "red", "--where", "red_square IS NOT NULL", "--all").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ask", "--all", "is there a red square?", "--column", "waited"),
+        ("tag", "--drop", "--column", "waited"),  # takes out what the one above made
+    ],
+    ids=["ask", "tag --drop"],
+)
+def test_what_gives_or_drops_a_column_waits_for_another_writer_where_it_is_told_to(ask, home, words):
+    holder = [sys.executable, "-c", HOLDER, str(home / "photos"), json.dumps(sys.path)]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == b"held\n"
+        refused = ask(*words)
+        assert refused.code == 11 and "--wait" in refused.err
+        Timer(0.3, other.stdin.close).start()
+        assert ask(*words, "--wait").code == 0
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_a_truth_that_does_not_fit_is_refused_and_one_that_fits_in_part_is_used(
     with pytest.raises(InputError, match="share of the tags above 0"):
         world.tag(LABELS, level=80)
     report = world.tag(LABELS, truth=[*truth_of(world), ("absent.png", "concept00"), (truth_of(world)[0][0], "zebra")])
-    assert any("not in the collection: absent.png" in note for note in report.notes)
+    assert any("1 picture with a true label is not in the collection: absent.png" in note for note in report.notes)
     assert any("zebra" in note for note in report.notes)
 
 

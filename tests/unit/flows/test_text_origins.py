@@ -142,6 +142,23 @@ def test_a_bank_without_pictures_is_followed_too(tmp_path):
 # Several sources
 
 
+def test_a_bank_that_held_the_only_texts_may_be_emptied_and_filled_again(tmp_path):
+    bank = tmp_path / "bank.txt"
+    with clipsearch.create(tmp_path / "collection", model="hashing") as collection:
+        with bank.open("w"), pytest.raises(InputError, match="no text in any"):
+            collection.index_texts(bank)  # nothing said, and nothing known: a mistake
+        bank.write_text("a dog\na cat\n")
+        collection.index_texts(bank)
+        bank.write_text("")
+        counts = collection.index_texts(bank)
+        assert counts.rows == 0
+        assert "taken out: 2" in " ".join(counts.notes)
+        assert texts(collection) == []
+        bank.write_text("a cat\n")
+        assert collection.index_texts(bank).rows == 1
+        assert texts(collection) == [("", "a cat")]
+
+
 def test_what_another_source_says_stays(made, tmp_path):
     collection, folder = made
     (folder / "a.txt").write_text("a dog\nfrom the sidecar\n")
