@@ -77,7 +77,7 @@ def make_calibration(
     """
     encoder = tower.encoder
     # without captions nothing is corrected, so hubs need not be known
-    hub_bank = tower.embed(bank.all_queries()) if version.count("texts") >= MIN_QUERIES else None
+    hub_bank = tower.embed(bank.hub_queries()) if version.count("texts") >= MIN_QUERIES else None
     images, texts = (
         read_rows(version, kind, encoder.dim, hub_bank, _known_hubs(known, kind, encoder))
         for kind in ("images", "texts")

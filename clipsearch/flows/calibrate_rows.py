@@ -29,13 +29,6 @@ KEPT_BYTES = 128 * 2**20
 MAX_CAPTIONS = 100_000  # above it, concepts are found in the pictures alone
 
 
-class _Text(Protocol):
-    @property
-    def id(self) -> int: ...
-    @property
-    def image_id(self) -> int | None: ...
-
-
 class Version(Protocol):
     """What is asked of a version of a collection: a ``Snapshot``, or a part of one."""
 
@@ -64,8 +57,8 @@ class Version(Protocol):
         """Return the metadata of rows by id."""
         ...
 
-    def captions(self) -> Iterable[_Text]:
-        """Yield the live texts."""
+    def caption_links(self) -> tuple[Ints, Ints]:
+        """Return ids (n,) of pictures, and the ids (n,) of the live texts that belong to them."""
         ...
 
 
@@ -226,10 +219,9 @@ def _owners_of_texts(version: Version, texts: Rows, images: Rows) -> Ints:
     owners = np.full(len(texts.ids), -1, dtype=np.int64)
     if not len(owners):
         return owners
-    linked = [(text.id, text.image_id) for text in version.captions() if text.image_id is not None]
-    if linked:
-        pairs = np.array(linked, dtype=np.int64)
-        owners[texts.positions(pairs[:, 0])] = images.positions(pairs[:, 1])
+    linked, ids = version.caption_links()
+    if len(ids):
+        owners[texts.positions(ids)] = images.positions(linked)
     return owners
 
 

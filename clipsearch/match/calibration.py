@@ -30,7 +30,7 @@ from clipsearch.types import Floats, Ints
 
 MIN_ROWS = 100  # fewer rows do not make enough concepts to leave out
 MIN_QUERIES = 150  # fewer captions, and the levels would be guesses; pictures need two thirds of that
-MAX_QUERIES, MAX_QUERIES_LARGE = 600, 300
+MAX_QUERIES, MAX_QUERIES_LARGE = 387, 300  # two thirds are 258; a match then has at most 8 of the null above it
 LARGE = 200_000  # rows
 MIN_NULL = 100  # queries in the null of some of the rows
 NEAR_SHARE = 4  # the nearest quarter of the bank
