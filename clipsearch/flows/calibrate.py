@@ -18,6 +18,7 @@ from clipsearch.flows.calibrate_queries import (
     captions_by_kind,
     image_queries,
     sample_captions,
+    words_to_embed,
 )
 from clipsearch.flows.calibrate_rows import Rows, Version, fill_concepts, live_ids, read_rows
 from clipsearch.flows.calibration_files import (
@@ -82,13 +83,11 @@ def make_calibration(
         read_rows(version, kind, encoder.dim, hub_bank, _known_hubs(known, kind, encoder))
         for kind in ("images", "texts")
     )
-    fill_concepts(version, images, texts)
     captions = captions_by_kind(sample_captions(version, images, texts), MAX_QUERIES, tower.covers)
-    targets = {
-        rows.kind: _target(rows, captions, images, texts, tower)
-        for rows in (images, texts)
-        if len(rows.ids) >= MIN_ROWS and only in (None, rows.kind)
-    }
+    asked = [rows for rows in (images, texts) if len(rows.ids) >= MIN_ROWS and only in (None, rows.kind)]
+    with tower.ahead(words_to_embed(captions, asked)):
+        fill_concepts(version, images, texts)
+        targets = {rows.kind: _target(rows, captions, images, texts, tower) for rows in asked}
     return Calibration(
         version=version.version,
         fingerprint=encoder.fingerprint(),

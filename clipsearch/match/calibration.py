@@ -261,7 +261,7 @@ def find_nearest(
     for block in blocks():
         scores = _scores(xq, block, selves)
         if hidden is not None:
-            scores[hidden[:, None] == block.concepts[None, :]] = -np.inf
+            np.copyto(scores, -np.inf, where=hidden[:, None] == block.concepts)
         found = found.with_block(scores, block)
     return found
 
@@ -273,9 +273,9 @@ def find_both(queries: Queries, blocks: Blocks) -> tuple[Nearest, Nearest]:
     for block in blocks():
         scores = _scores(xq, block, None if queries.pictures and block.owners is not None else queries.selves)
         if queries.pictures and block.owners is not None:
-            scores[queries.selves[:, None] == block.owners[None, :]] = -np.inf
+            np.copyto(scores, -np.inf, where=queries.selves[:, None] == block.owners)
         whole = whole.with_block(scores, block)
-        scores[queries.concepts[:, None] == block.concepts[None, :]] = -np.inf
+        np.copyto(scores, -np.inf, where=queries.concepts[:, None] == block.concepts)
         null = null.with_block(scores, block)
     return whole, null
 
