@@ -17,6 +17,7 @@ from clipsearch.flows.calibrate_queries import (
     caption_queries,
     captions_by_kind,
     image_queries,
+    most_queries,
     sample_captions,
     words_to_embed,
 )
@@ -33,7 +34,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.flows.verdicts import staleness
 from clipsearch.match import bank
 from clipsearch.match import calibration as match
-from clipsearch.match.calibration import MAX_QUERIES, MIN_QUERIES, MIN_ROWS, Queries
+from clipsearch.match.calibration import MIN_QUERIES, MIN_ROWS, Queries
 from clipsearch.match.verdict import KindNull
 from clipsearch.store import Snapshot, Store
 from clipsearch.types import Floats, Ints
@@ -83,8 +84,11 @@ def make_calibration(
         read_rows(version, kind, encoder.dim, hub_bank, _known_hubs(known, kind, encoder))
         for kind in ("images", "texts")
     )
-    captions = captions_by_kind(sample_captions(version, images, texts), MAX_QUERIES, tower.covers)
     asked = [rows for rows in (images, texts) if len(rows.ids) >= MIN_ROWS and only in (None, rows.kind)]
+    fewest = min((len(rows.ids) for rows in asked), default=0)
+    captions = captions_by_kind(
+        sample_captions(version, images, texts), lambda kind: most_queries(kind, fewest), tower.covers
+    )
     with tower.ahead(words_to_embed(captions, asked)):
         fill_concepts(version, images, texts)
         targets = {rows.kind: _target(rows, captions, images, texts, tower) for rows in asked}

@@ -19,7 +19,7 @@ from clipsearch.embed.base import Encoder
 from clipsearch.flows.calibrate_rows import Rows, Version
 from clipsearch.flows.progress import Progress
 from clipsearch.match import bank
-from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries, max_samples
+from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries, max_samples, max_words
 from clipsearch.match.scores import sample
 from clipsearch.npy import load_npy
 from clipsearch.types import Floats
@@ -127,8 +127,8 @@ def sample_captions(version: Version, images: Rows, texts: Rows) -> Iterator[Cap
                 yield Caption(row["id"], row["image_id"], row["text"])
 
 
-def captions_by_kind(captions: Iterable[Caption], limit: int, covers: Callable[[str], bool]) -> ByKind:
-    """Return for each kind of text query up to ``limit`` different texts made of captions; few where there are few."""
+def captions_by_kind(captions: Iterable[Caption], most: Callable[[str], int], covers: Callable[[str], bool]) -> ByKind:
+    """Return for each kind of text query up to ``most`` different texts made of captions; few where there are few."""
     made: ByKind = {kind: {} for kind in bank.KINDS}
     wanting = list(bank.KINDS)
     for caption in captions:
@@ -136,15 +136,24 @@ def captions_by_kind(captions: Iterable[Caption], limit: int, covers: Callable[[
             text = bank.as_kind(caption.text, kind)
             if text is not None and text not in made[kind] and covers(text):
                 made[kind][text] = caption
-        wanting = [kind for kind in wanting if len(made[kind]) < limit]
+        wanting = [kind for kind in wanting if len(made[kind]) < most(kind)]
         if not wanting:
             break
     return made
 
 
+def most_queries(kind: str, n: int, chosen: bool = False) -> int:
+    """Return how many texts of a kind to calibrate with on ``n`` rows.
+
+    ``chosen`` says that the strength of the hub correction is known; else a third of them is needed to choose it.
+    """
+    samples = max_samples(n) if kind == "sentence" else max_words(n)
+    return samples if chosen else samples * 3 // 2
+
+
 def words_to_embed(captions: ByKind, asked: Sequence[Rows]) -> list[str]:
     """Return the texts that ``caption_queries`` will need and that no index run has embedded: keywords and phrases."""
-    most = max((max_samples(len(rows.ids)) for rows in asked), default=0)
+    most = max((max_words(len(rows.ids)) for rows in asked), default=0)
     kinds = [captions[kind] for kind in bank.KINDS if kind != "sentence"]
     return [text for made in kinds if len(made) >= MIN_QUERIES for text in list(made)[:most]]
 
@@ -160,11 +169,11 @@ def caption_queries(
 ) -> Queries | None:
     """Return captions as queries of a kind, as many as ``target`` needs; None where there are too few.
 
-    ``chosen`` says that the strength of the hub correction is known, so that none of them is needed to choose it.
+    ``chosen`` is that of ``most_queries``.
     """
     if len(made) < MIN_QUERIES:
         return None
-    used = list(made)[: max_samples(len(target.ids)) if chosen else max_queries(len(target.ids))]
+    used = list(made)[: most_queries(kind, len(target.ids), chosen)]
     homes = np.array([made[text].image_id for text in used], dtype=np.int64)
     ids = np.array([made[text].id for text in used], dtype=np.int64)
     if kind == "sentence":  # a sentence is its caption as it stands, which was embedded when it was indexed

@@ -30,7 +30,8 @@ from clipsearch.types import Floats, Ints
 
 MIN_ROWS = 100  # fewer rows do not make enough concepts to leave out
 MIN_QUERIES = 150  # fewer captions, and the levels would be guesses; pictures need two thirds of that
-MAX_QUERIES, MAX_QUERIES_LARGE = 387, 300  # two thirds are 258; a match then has at most 8 of the null above it
+MAX_QUERIES, MAX_QUERIES_LARGE = 600, 300
+MAX_WORDS = 258  # keywords, phrases: a match has at most 8 of them above it, 3.5 %; of 400 sentences 14, 3.7 %
 LARGE = 200_000  # rows
 MIN_NULL = 100  # queries in the null of some of the rows
 NEAR_SHARE = 4  # the nearest quarter of the bank
@@ -88,6 +89,11 @@ class Queries:
 def max_samples(n: int) -> int:
     """Return how many queries of a kind to calibrate with on ``n`` rows where none is needed to choose a strength."""
     return max_queries(n) * 2 // 3
+
+
+def max_words(n: int) -> int:
+    """Return how many keywords, or phrases, to calibrate with on ``n`` rows: fewer, as each has to be embedded."""
+    return min(MAX_WORDS, max_samples(n))
 
 
 def max_queries(n: int) -> int:
