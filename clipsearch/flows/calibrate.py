@@ -19,7 +19,6 @@ from clipsearch.flows.calibrate_queries import (
     image_queries,
     most_queries,
     sample_captions,
-    words_to_embed,
 )
 from clipsearch.flows.calibrate_rows import Rows, Version, fill_concepts, live_ids, read_rows
 from clipsearch.flows.calibration_files import (
@@ -89,9 +88,8 @@ def make_calibration(
     captions = captions_by_kind(
         sample_captions(version, images, texts), lambda kind: most_queries(kind, fewest), tower.covers
     )
-    with tower.ahead(words_to_embed(captions, asked)):
-        fill_concepts(version, images, texts)
-        targets = {rows.kind: _target(rows, captions, images, texts, tower) for rows in asked}
+    fill_concepts(version, images, texts)
+    targets = {rows.kind: _target(rows, captions, images, texts, tower) for rows in asked}
     return Calibration(
         version=version.version,
         fingerprint=encoder.fingerprint(),

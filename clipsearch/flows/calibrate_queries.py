@@ -5,8 +5,6 @@ through the text tower once in a collection's life: what the collection or the p
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -37,7 +35,6 @@ class Texts:
     ) -> None:
         self.encoder, self._known, self._tell = encoder, dict(known), tell
         self.used: dict[str, NDArray[Any]] = {}
-        self._coming: Future[None] | None = None
         shipped = shipped_bank(encoder.fingerprint())
         if shipped is not None:
             self.learn(bank.all_queries(), shipped)
@@ -53,34 +50,13 @@ class Texts:
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Return embeddings (n, D) float32, as they come back from a float16 memory."""
-        if self._coming is not None and self._missing(texts):
-            self._coming.result()
-        self._embed_all(self._missing(texts))
-        self.used.update((text, self._known[text]) for text in texts)
-        return np.array([self.used[text] for text in texts], dtype=np.float32)
-
-    @contextmanager
-    def ahead(self, texts: Sequence[str]) -> Iterator[None]:
-        """Embed texts in another thread meanwhile: two thirds of arithmetic on arrays leaves all cores but one idle."""
-        missing = self._missing(texts)
-        if not missing:
-            yield
-            return
-        with ThreadPoolExecutor(1, "texts") as pool:
-            self._coming = pool.submit(self._embed_all, missing)
-            try:
-                yield
-            finally:
-                self._coming = None
-
-    def _missing(self, texts: Sequence[str]) -> list[str]:
-        return [text for text in dict.fromkeys(texts) if text not in self._known]
-
-    def _embed_all(self, missing: Sequence[str]) -> None:
+        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
         for start in range(0, len(missing), _BATCH):
             part = missing[start : start + _BATCH]
             self._known.update(zip(part, self.encoder.encode_texts(part).astype(np.float16), strict=True))
             self._tell(Progress("calibrate", start + len(part), len(missing)))
+        self.used.update((text, self._known[text]) for text in texts)
+        return np.array([self.used[text] for text in texts], dtype=np.float32)
 
 
 @cache
@@ -149,13 +125,6 @@ def most_queries(kind: str, n: int, chosen: bool = False) -> int:
     """
     samples = max_samples(n) if kind == "sentence" else max_words(n)
     return samples if chosen else samples * 3 // 2
-
-
-def words_to_embed(captions: ByKind, asked: Sequence[Rows]) -> list[str]:
-    """Return the texts that ``caption_queries`` will need and that no index run has embedded: keywords and phrases."""
-    most = max((max_words(len(rows.ids)) for rows in asked), default=0)
-    kinds = [captions[kind] for kind in bank.KINDS if kind != "sentence"]
-    return [text for made in kinds if len(made) >= MIN_QUERIES for text in list(made)[:most]]
 
 
 def caption_queries(

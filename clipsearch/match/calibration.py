@@ -30,8 +30,9 @@ from clipsearch.types import Floats, Ints
 
 MIN_ROWS = 100  # fewer rows do not make enough concepts to leave out
 MIN_QUERIES = 150  # fewer captions, and the levels would be guesses; pictures need two thirds of that
-MAX_QUERIES, MAX_QUERIES_LARGE = 600, 300
-MAX_WORDS = 258  # keywords, phrases: a match has at most 8 of them above it, 3.5 %; of 400 sentences 14, 3.7 %
+# Two thirds of 387 are 258: 8 of the null may be as high as a match's, which is a p-value of 3.5 %; of 400 it is 3.7 %.
+MAX_QUERIES, MAX_QUERIES_LARGE = 387, 300
+MAX_WORDS = 184  # keywords, phrases: 5 of them, 3.2 %; the fewest for 5, since each has to be embedded
 LARGE = 200_000  # rows
 MIN_NULL = 100  # queries in the null of some of the rows
 NEAR_SHARE = 4  # the nearest quarter of the bank

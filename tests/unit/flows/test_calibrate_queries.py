@@ -1,7 +1,6 @@
 """The texts that a calibration is made with, and what need not be embedded again."""
 
 import numpy as np
-import pytest
 from planted import PlantedEncoder, planted
 
 from clipsearch.embed import load_encoder
@@ -44,23 +43,6 @@ def test_a_text_is_embedded_once_and_not_at_all_where_it_is_known():
     assert encoder.encoded == 1
     np.testing.assert_array_equal(again[[2, 1]], first[[0, 1]])
     np.testing.assert_array_equal(again[0], again[1])
-
-
-def test_texts_embedded_ahead_are_waited_for_and_what_goes_wrong_is_said():
-    encoder = PlantedEncoder()
-    tower = Texts(encoder, {})
-    with tower.ahead(["one", "two", "one"]):
-        found = tower.embed(["two", "three"])
-    np.testing.assert_array_equal(found, Texts(PlantedEncoder(), {}).embed(["two", "three"]))
-    assert encoder.encoded == 3 and set(tower.used) == {"two", "three"}
-
-    class Broken(PlantedEncoder):
-        def encode_texts(self, texts):
-            raise ValueError("no memory")
-
-    broken = Texts(Broken(), {})
-    with pytest.raises(ValueError, match="no memory"), broken.ahead(["one"]):
-        broken.embed(["one"])
 
 
 def test_captions_yield_different_queries_of_each_kind_up_to_a_limit():
