@@ -28,7 +28,7 @@ from clipsearch.types import Floats, SearchResult, Verdict
 
 COMPOSE_LEVEL = 0.5  # of tags in a sentence: it says of itself that it was made of tags
 _BATCH = 256
-_PICTURES = 600  # of the collection, by which a bank of captions is corrected
+_PICTURES = 600  # of the collection, that a caption bank is calibrated on
 
 
 @dataclass(frozen=True, slots=True)
