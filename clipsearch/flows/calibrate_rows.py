@@ -231,17 +231,22 @@ def _concepts_by_captions(images: Rows, texts: Rows, owners: Ints, most: int) ->
     linked = np.flatnonzero(owners >= 0)
     linked = linked[np.argsort(owners[linked], kind="stable")]
     captioned, starts = np.unique(owners[linked], return_index=True)
-    means = _unit(np.add.reduceat(embeddings[linked], starts, axis=0))
+    said = embeddings[linked]
+    means = said if len(said) == len(captioned) else _unit(np.add.reduceat(said, starts, axis=0))
     # each half is of unit norm, so the two together are of norm sqrt(2)
-    both = np.concatenate((images.at(captioned), means), axis=1) * np.float32(np.sqrt(0.5))
+    both = np.concatenate((images.at(captioned), means), axis=1)
+    both *= np.float32(np.sqrt(0.5))
     order = np.argsort(images.keys[captioned], kind="stable")[:TRAINED_ON]
     concepts = find_concepts(both[order], min(concept_count(len(images.ids)), most))
     of_picture, of_text = np.split(concepts.centres, 2, axis=1)
-    pictures = Concepts(of_picture, concepts.groups)
-    images.concepts = np.concatenate([pictures.assign(rows) for _, rows in images.walk()])
     images.concepts[captioned] = concepts.assign(both)
-    alone = Concepts(of_text, concepts.groups).assign(embeddings)
-    texts.concepts = np.where(owners >= 0, images.concepts[owners], alone)
+    bare = np.flatnonzero(images.concepts < 0)
+    if len(bare):
+        images.concepts[bare] = Concepts(of_picture, concepts.groups).assign(images.at(bare))
+    texts.concepts = images.concepts[owners]
+    alone = owners < 0
+    if alone.any():
+        texts.concepts[alone] = Concepts(of_text, concepts.groups).assign(embeddings[alone])
 
 
 def _unit(x: Floats) -> Floats:
