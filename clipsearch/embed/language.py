@@ -103,6 +103,8 @@ def other_latin_language(text: str) -> str | None:
 
 def _in_scripts(text: str, scripts: set[str]) -> bool:
     """Say whether at least half of the letters are of the scripts; True without letters."""
+    if text.isascii() and "LATIN" in scripts:
+        return True
     letters = [unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()]
     # Fullwidth Latin ("ＡＢＣ") is Latin to a reader; to a tokenizer it is near enough.
     known = sum(script in scripts or (script == "FULLWIDTH" and "LATIN" in scripts) for script in letters)

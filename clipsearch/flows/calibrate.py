@@ -17,6 +17,7 @@ from clipsearch.flows.calibrate_queries import (
     caption_queries,
     captions_by_kind,
     image_queries,
+    most_queries,
     sample_captions,
 )
 from clipsearch.flows.calibrate_rows import Rows, Version, fill_concepts, live_ids, read_rows
@@ -32,7 +33,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.flows.verdicts import staleness
 from clipsearch.match import bank
 from clipsearch.match import calibration as match
-from clipsearch.match.calibration import MAX_QUERIES, MIN_QUERIES, MIN_ROWS, Queries
+from clipsearch.match.calibration import MIN_QUERIES, MIN_ROWS, Queries
 from clipsearch.match.verdict import KindNull
 from clipsearch.store import Snapshot, Store
 from clipsearch.types import Floats, Ints
@@ -77,18 +78,18 @@ def make_calibration(
     """
     encoder = tower.encoder
     # without captions nothing is corrected, so hubs need not be known
-    hub_bank = tower.embed(bank.all_queries()) if version.count("texts") >= MIN_QUERIES else None
+    hub_bank = tower.embed(bank.hub_queries()) if version.count("texts") >= MIN_QUERIES else None
     images, texts = (
         read_rows(version, kind, encoder.dim, hub_bank, _known_hubs(known, kind, encoder))
         for kind in ("images", "texts")
     )
+    asked = [rows for rows in (images, texts) if len(rows.ids) >= MIN_ROWS and only in (None, rows.kind)]
+    fewest = min((len(rows.ids) for rows in asked), default=0)
+    captions = captions_by_kind(
+        sample_captions(version, images, texts), lambda kind: most_queries(kind, fewest), tower.covers
+    )
     fill_concepts(version, images, texts)
-    captions = captions_by_kind(sample_captions(version, images, texts), MAX_QUERIES, tower.covers)
-    targets = {
-        rows.kind: _target(rows, captions, images, texts, tower)
-        for rows in (images, texts)
-        if len(rows.ids) >= MIN_ROWS and only in (None, rows.kind)
-    }
+    targets = {rows.kind: _target(rows, captions, images, texts, tower) for rows in asked}
     return Calibration(
         version=version.version,
         fingerprint=encoder.fingerprint(),

@@ -17,12 +17,12 @@ from clipsearch.embed.base import Encoder
 from clipsearch.flows.calibrate_rows import Rows, Version
 from clipsearch.flows.progress import Progress
 from clipsearch.match import bank
-from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries, max_samples
+from clipsearch.match.calibration import MIN_QUERIES, Queries, max_queries, max_samples, max_words
 from clipsearch.match.scores import sample
 from clipsearch.npy import load_npy
 from clipsearch.types import Floats
 
-_BATCH = 256
+_BATCH = 512  # texts at a time, between two words on the progress
 _SPARE = 6  # captions looked at for each query wanted: some are the same picture's, some yield none of a kind
 _READ = 1_000  # of them at a time
 
@@ -103,8 +103,8 @@ def sample_captions(version: Version, images: Rows, texts: Rows) -> Iterator[Cap
                 yield Caption(row["id"], row["image_id"], row["text"])
 
 
-def captions_by_kind(captions: Iterable[Caption], limit: int, covers: Callable[[str], bool]) -> ByKind:
-    """Return for each kind of text query up to ``limit`` different texts made of captions; few where there are few."""
+def captions_by_kind(captions: Iterable[Caption], most: Callable[[str], int], covers: Callable[[str], bool]) -> ByKind:
+    """Return for each kind of text query up to ``most`` different texts made of captions; few where there are few."""
     made: ByKind = {kind: {} for kind in bank.KINDS}
     wanting = list(bank.KINDS)
     for caption in captions:
@@ -112,10 +112,19 @@ def captions_by_kind(captions: Iterable[Caption], limit: int, covers: Callable[[
             text = bank.as_kind(caption.text, kind)
             if text is not None and text not in made[kind] and covers(text):
                 made[kind][text] = caption
-        wanting = [kind for kind in wanting if len(made[kind]) < limit]
+        wanting = [kind for kind in wanting if len(made[kind]) < most(kind)]
         if not wanting:
             break
     return made
+
+
+def most_queries(kind: str, n: int, chosen: bool = False) -> int:
+    """Return how many texts of a kind to calibrate with on ``n`` rows.
+
+    ``chosen`` says that the strength of the hub correction is known; else a third of them is needed to choose it.
+    """
+    samples = max_samples(n) if kind == "sentence" else max_words(n)
+    return samples if chosen else samples * 3 // 2
 
 
 def caption_queries(
@@ -129,11 +138,11 @@ def caption_queries(
 ) -> Queries | None:
     """Return captions as queries of a kind, as many as ``target`` needs; None where there are too few.
 
-    ``chosen`` says that the strength of the hub correction is known, so that none of them is needed to choose it.
+    ``chosen`` is that of ``most_queries``.
     """
     if len(made) < MIN_QUERIES:
         return None
-    used = list(made)[: max_samples(len(target.ids)) if chosen else max_queries(len(target.ids))]
+    used = list(made)[: most_queries(kind, len(target.ids), chosen)]
     homes = np.array([made[text].image_id for text in used], dtype=np.int64)
     ids = np.array([made[text].id for text in used], dtype=np.int64)
     if kind == "sentence":  # a sentence is its caption as it stands, which was embedded when it was indexed

@@ -29,13 +29,6 @@ KEPT_BYTES = 128 * 2**20
 MAX_CAPTIONS = 100_000  # above it, concepts are found in the pictures alone
 
 
-class _Text(Protocol):
-    @property
-    def id(self) -> int: ...
-    @property
-    def image_id(self) -> int | None: ...
-
-
 class Version(Protocol):
     """What is asked of a version of a collection: a ``Snapshot``, or a part of one."""
 
@@ -64,8 +57,8 @@ class Version(Protocol):
         """Return the metadata of rows by id."""
         ...
 
-    def captions(self) -> Iterable[_Text]:
-        """Yield the live texts."""
+    def caption_links(self) -> tuple[Ints, Ints]:
+        """Return ids (n,) of pictures, and the ids (n,) of the live texts that belong to them."""
         ...
 
 
@@ -226,10 +219,9 @@ def _owners_of_texts(version: Version, texts: Rows, images: Rows) -> Ints:
     owners = np.full(len(texts.ids), -1, dtype=np.int64)
     if not len(owners):
         return owners
-    linked = [(text.id, text.image_id) for text in version.captions() if text.image_id is not None]
-    if linked:
-        pairs = np.array(linked, dtype=np.int64)
-        owners[texts.positions(pairs[:, 0])] = images.positions(pairs[:, 1])
+    linked, ids = version.caption_links()
+    if len(ids):
+        owners[texts.positions(ids)] = images.positions(linked)
     return owners
 
 
@@ -239,17 +231,22 @@ def _concepts_by_captions(images: Rows, texts: Rows, owners: Ints, most: int) ->
     linked = np.flatnonzero(owners >= 0)
     linked = linked[np.argsort(owners[linked], kind="stable")]
     captioned, starts = np.unique(owners[linked], return_index=True)
-    means = _unit(np.add.reduceat(embeddings[linked], starts, axis=0))
+    said = embeddings[linked]
+    means = said if len(said) == len(captioned) else _unit(np.add.reduceat(said, starts, axis=0))
     # each half is of unit norm, so the two together are of norm sqrt(2)
-    both = np.concatenate((images.at(captioned), means), axis=1) * np.float32(np.sqrt(0.5))
+    both = np.concatenate((images.at(captioned), means), axis=1)
+    both *= np.float32(np.sqrt(0.5))
     order = np.argsort(images.keys[captioned], kind="stable")[:TRAINED_ON]
     concepts = find_concepts(both[order], min(concept_count(len(images.ids)), most))
     of_picture, of_text = np.split(concepts.centres, 2, axis=1)
-    pictures = Concepts(of_picture, concepts.groups)
-    images.concepts = np.concatenate([pictures.assign(rows) for _, rows in images.walk()])
     images.concepts[captioned] = concepts.assign(both)
-    alone = Concepts(of_text, concepts.groups).assign(embeddings)
-    texts.concepts = np.where(owners >= 0, images.concepts[owners], alone)
+    bare = np.flatnonzero(images.concepts < 0)
+    if len(bare):
+        images.concepts[bare] = Concepts(of_picture, concepts.groups).assign(images.at(bare))
+    texts.concepts = images.concepts[owners]
+    alone = owners < 0
+    if alone.any():
+        texts.concepts[alone] = Concepts(of_text, concepts.groups).assign(embeddings[alone])
 
 
 def _unit(x: Floats) -> Floats:

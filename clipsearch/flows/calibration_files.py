@@ -37,7 +37,7 @@ from clipsearch.store.stamps import Stamps
 from clipsearch.types import Floats, Ints
 
 FOLDER = "calibration"
-METHOD = "hub15-top5-2"  # what is stored means this; another method's files are not read
+METHOD = "hub5-top5-3"  # what is stored means this; another method's files are not read
 _POINTER = re.compile(rb"(c\d{6,}-[0-9a-f]{8}\.json) sha256:([0-9a-f]{64})\n")
 _FILE = re.compile(r"c(\d{6,})-[0-9a-f]{8}\b.*")
 

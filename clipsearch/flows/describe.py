@@ -18,7 +18,7 @@ from clipsearch.errors import InputError
 from clipsearch.flows.tag_learn import TagOptions, learn
 from clipsearch.flows.tagger import Tagger, generic_words, load_tagger, widened
 from clipsearch.match import calibration as match
-from clipsearch.match.calibration import MIN_ROWS, Block, Queries, max_queries
+from clipsearch.match.calibration import MIN_ROWS, Block, Queries
 from clipsearch.match.concepts import MAX_CONCEPTS, concept_count, find_concepts
 from clipsearch.match.scores import content_keys, sample
 from clipsearch.match.verdict import KindNull, judge
@@ -28,6 +28,7 @@ from clipsearch.types import Floats, SearchResult, Verdict
 
 COMPOSE_LEVEL = 0.5  # of tags in a sentence: it says of itself that it was made of tags
 _BATCH = 256
+_PICTURES = 600  # of the collection, that a caption bank is calibrated on
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Describer:
         if not blocks:
             return np.empty((0, self._encoder.dim), np.float32)
         rows = np.concatenate([block.embeddings for block in blocks])
-        return widened(rows[sample(content_keys(rows), max_queries(len(rows)))])
+        return widened(rows[sample(content_keys(rows), _PICTURES)])
 
     @cached_property
     def bank(self) -> Bank | None:

@@ -28,15 +28,6 @@ class MemoryRows:
         return MemoryRows(self.ids[keep], self.embeddings[keep], self.owners[keep], texts)
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryText:
-    """A text, as ``Version.captions`` gives it."""
-
-    id: int
-    image_id: int | None
-    text: str
-
-
 class MemoryVersion:
     """A version of a collection in memory; see ``calibrate_rows.Version`` for what it promises."""
 
@@ -98,11 +89,11 @@ class MemoryVersion:
             for i in np.searchsorted(rows.ids, ids)
         ]
 
-    def captions(self) -> Iterator[MemoryText]:
-        """Yield the texts."""
+    def caption_links(self) -> tuple[Ints, Ints]:
+        """Return ids (n,) of pictures, and the ids (n,) of the texts that belong to them."""
         rows = self.kinds["texts"]
-        for id_, owner, text in zip(rows.ids.tolist(), rows.owners.tolist(), rows.texts, strict=True):
-            yield MemoryText(id_, owner if owner >= 0 else None, text)
+        linked = rows.owners >= 0
+        return rows.owners[linked], rows.ids[linked]
 
 
 def _sampled(snapshot: Snapshot, live: Ints, limit: int) -> Ints:

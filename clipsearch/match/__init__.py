@@ -3,7 +3,7 @@
 Nearest neighbours exist for every query, however absurd, and no fixed cosine tells an answer from the nearest of
 nothing: the scale depends on the model, the query and the number of rows. So the question is put as a test:
 
-    hub[d]       mean of the 15 largest scores of row d against a bank of generic queries
+    hub[d]       mean of the 5 largest scores of row d against generic queries
     evidence(q)  mean of the 5 largest (score(q, d) - s hub[d]) among the 100 nearest rows d, s of 0, 1/2, 1
     null         evidences of queries whose whole concept was left out of the collection: what "absent" looks like
     answerable   evidences of the same queries with nothing left out

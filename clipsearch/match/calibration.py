@@ -30,7 +30,9 @@ from clipsearch.types import Floats, Ints
 
 MIN_ROWS = 100  # fewer rows do not make enough concepts to leave out
 MIN_QUERIES = 150  # fewer captions, and the levels would be guesses; pictures need two thirds of that
-MAX_QUERIES, MAX_QUERIES_LARGE = 600, 300
+# Two thirds of 387 are 258: 8 of the null may be as high as a match's, which is a p-value of 3.5 %; of 400 it is 3.7 %.
+MAX_QUERIES, MAX_QUERIES_LARGE = 387, 300
+MAX_WORDS = 184  # keywords, phrases: 5 of them, 3.2 %; the fewest for 5, since each has to be embedded
 LARGE = 200_000  # rows
 MIN_NULL = 100  # queries in the null of some of the rows
 NEAR_SHARE = 4  # the nearest quarter of the bank
@@ -88,6 +90,11 @@ class Queries:
 def max_samples(n: int) -> int:
     """Return how many queries of a kind to calibrate with on ``n`` rows where none is needed to choose a strength."""
     return max_queries(n) * 2 // 3
+
+
+def max_words(n: int) -> int:
+    """Return how many keywords, or phrases, to calibrate with on ``n`` rows: fewer, as each has to be embedded."""
+    return min(MAX_WORDS, max_samples(n))
 
 
 def max_queries(n: int) -> int:
@@ -261,7 +268,7 @@ def find_nearest(
     for block in blocks():
         scores = _scores(xq, block, selves)
         if hidden is not None:
-            scores[hidden[:, None] == block.concepts[None, :]] = -np.inf
+            np.copyto(scores, -np.inf, where=hidden[:, None] == block.concepts)
         found = found.with_block(scores, block)
     return found
 
@@ -273,9 +280,9 @@ def find_both(queries: Queries, blocks: Blocks) -> tuple[Nearest, Nearest]:
     for block in blocks():
         scores = _scores(xq, block, None if queries.pictures and block.owners is not None else queries.selves)
         if queries.pictures and block.owners is not None:
-            scores[queries.selves[:, None] == block.owners[None, :]] = -np.inf
+            np.copyto(scores, -np.inf, where=queries.selves[:, None] == block.owners)
         whole = whole.with_block(scores, block)
-        scores[queries.concepts[:, None] == block.concepts[None, :]] = -np.inf
+        np.copyto(scores, -np.inf, where=queries.concepts[:, None] == block.concepts)
         null = null.with_block(scores, block)
     return whole, null
 

@@ -24,8 +24,8 @@ from clipsearch.types import Floats, Ints
 
 MIN_CONCEPTS, MAX_CONCEPTS = 12, 64
 ROWS_EACH, ROWS_EACH_ALONE = 4, 6  # rows in a concept of a small collection; where there are no captions
-TRAINED_ON = 4_096
-TWINS_FROM = 2_048  # rows that twins are looked for among
+TRAINED_ON = 2_048  # rows: 32 for each of 64 groups
+TWINS_FROM = 1_024  # rows that twins are looked for among
 TWIN_SHARE = 0.4  # of the neighbours outside, mean of both ways
 CLOSE_SHARE = 0.2  # of all neighbours, both ways added: halves of one group have 1, groups apart 0
 _ROUNDS = 8

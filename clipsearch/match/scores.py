@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipsearch.types import Floats, Ints
 
-HUB_DEPTH = 15  # bank queries that a hub is the mean of
+HUB_DEPTH = 5  # bank queries that a hub is the mean of
 ROWS = 512  # of one product, so that scores stay in the processor's cache until they are looked at
 NEAREST = 100  # rows that evidence is taken from
 DEPTH = 5  # ... and the best of them that it is the mean of, for texts
@@ -61,9 +61,12 @@ def content_keys(embeddings: NDArray[Any]) -> NDArray[np.uint64]:
     Rows in the order of their keys are a fair sample, the same however the rows lie on the disk, and it changes little
     when rows are added.
     """
-    bits = np.ascontiguousarray(embeddings, dtype=np.float16).view(np.uint16).astype(np.uint64)
+    bits = np.ascontiguousarray(embeddings, dtype=np.float16).view(np.uint16)
     factors = np.random.default_rng(20260101).integers(1, 2**63, bits.shape[1], dtype=np.uint64) | np.uint64(1)
-    keys = (bits * factors).sum(axis=1, dtype=np.uint64)  # wraps around, as a hash may
+    keys = np.empty(len(bits), np.uint64)
+    for start in range(0, len(bits), ROWS):
+        products = bits[start : start + ROWS] * factors
+        keys[start : start + ROWS] = products.sum(axis=1, dtype=np.uint64)  # wraps around, as a hash may
     keys ^= keys >> np.uint64(31)
     return keys * np.uint64(0x9E3779B97F4A7C15)
 

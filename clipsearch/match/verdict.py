@@ -3,7 +3,7 @@
 A conformal p-value at or below 5 % keeps the level on average over all calibrations that one might have drawn. A
 collection has one calibration only, its queries come from few concepts, and the user meets the same threshold every
 time. So a match asks for more: so few of the null as high that the level holds with 90 % confidence (Clopper and
-Pearson's bound): 14 of 400, not 19.
+Pearson's bound): 8 of 258, not 11.
 """
 
 import math

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clipsearch.embed.mini import FILES, WEIGHTS, MiniEncoder, WordPiece
+from clipsearch.embed.mini import FILES, TEXT_BATCH, TEXT_TOKENS, WEIGHTS, MiniEncoder, WordPiece, batches
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TEXTS = [
@@ -56,6 +56,16 @@ def test_a_picture_does_not_depend_on_its_batch(mini: MiniEncoder, pixels: NDArr
 def test_a_text_does_not_depend_on_its_batch(mini: MiniEncoder):
     alone = np.concatenate([mini.encode_texts([text]) for text in TEXTS])
     assert np.abs(mini.encode_texts([*TEXTS, "a long sentence " * 20])[:-1] - alone).max() < 1e-4
+
+
+def test_texts_go_in_batches_of_like_length_and_bounded_tokens():
+    lengths = np.random.default_rng(0).integers(2, 129, 900).tolist() + [3] * 600
+    found = list(batches(lengths))
+    assert sorted(i for rows in found for i in rows) == list(range(1_500))
+    for rows in found:
+        assert len(rows) <= TEXT_BATCH and len(rows) * max(lengths[i] for i in rows) <= TEXT_TOKENS
+    assert [lengths[i] for rows in found for i in rows] == sorted(lengths)
+    assert max(map(len, found)) == TEXT_BATCH and not list(batches([]))
 
 
 def test_order_is_kept_across_batches(mini: MiniEncoder):

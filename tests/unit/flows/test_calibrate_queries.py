@@ -48,7 +48,7 @@ def test_a_text_is_embedded_once_and_not_at_all_where_it_is_known():
 def test_captions_yield_different_queries_of_each_kind_up_to_a_limit():
     captions = [Caption(n, 100 + n, f"a man number {n} walks in the big green park") for n in range(30)]
     captions.append(Caption(30, 130, captions[0].text))
-    made = captions_by_kind(captions, 20, lambda text: "7" not in text)
+    made = captions_by_kind(captions, lambda _: 20, lambda text: "7" not in text)
     assert set(made) == set(bank.KINDS)
     for kind, found in made.items():
         assert 0 < len(found) <= 20 and {bank.kind_of(text) for text in found} == {kind}
@@ -58,7 +58,7 @@ def test_captions_yield_different_queries_of_each_kind_up_to_a_limit():
 def test_captions_are_looked_at_no_further_than_needed():
     names = ("".join(chr(97 + int(digit)) for digit in str(n)) for n in range(1_000))
     captions = (Caption(n, 100 + n, f"a man in the big {name} park near {name}") for n, name in enumerate(names))
-    made = captions_by_kind(captions, 20, lambda _: True)
+    made = captions_by_kind(captions, lambda _: 20, lambda _: True)
     assert all(len(found) == 20 for found in made.values())
     assert next(captions).id < 40
 

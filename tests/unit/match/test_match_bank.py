@@ -12,6 +12,13 @@ def test_the_bank_is_the_same_everywhere_and_every_text_is_of_its_kind():
     assert len(bank.bank_hash()) == 64
 
 
+def test_hubs_are_measured_with_every_kind_of_query_as_often_as_the_bank_has_it():
+    some = bank.hub_queries()
+    assert len(some) == 540 and set(some) < set(bank.all_queries())
+    for kind in bank.KINDS:
+        assert abs(sum(bank.kind_of(text) == kind for text in some) - len(bank.bank_queries(kind)) / 3) < 1
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
