@@ -1,9 +1,20 @@
-"""Pictures that tests make."""
+"""Pictures that tests make, and marks that several files of tests bear."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+LANGUAGE_MODEL = [
+    pytest.mark.slow,  # importing torch and transformers takes most of it
+    pytest.mark.skipif(
+        importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None,
+        reason="torch and transformers are not installed: pip install 'clipsearch[describe]'",
+    ),
+    pytest.mark.filterwarnings("ignore"),  # of libraries that are not ours
+]
 
 COLOURS = {
     "red": (220, 20, 20),

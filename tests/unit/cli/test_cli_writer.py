@@ -1,6 +1,5 @@
 """SmolVLM with random weights behind ``describe --model`` and ``ask --model``, loaded without a network."""
 
-import importlib.util
 import json
 import shutil
 import socket
@@ -8,16 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from support import make_photo
+from support import LANGUAGE_MODEL, make_photo
 
-pytestmark = [
-    pytest.mark.slow,  # importing torch and transformers takes most of it
-    pytest.mark.skipif(
-        importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None,
-        reason="torch and transformers are not installed: pip install 'clipsearch[describe]'",
-    ),
-    pytest.mark.filterwarnings("ignore"),  # of libraries that are not ours
-]
+pytestmark = LANGUAGE_MODEL
 
 
 @pytest.fixture(scope="module", params=["idefics3", "smolvlm"])

@@ -1,21 +1,12 @@
 """The model that writes, with random weights: what goes in and what comes out, and how it fails."""
 
-import importlib.util
-
 import numpy as np
 import pytest
-from support import make_photo
+from support import LANGUAGE_MODEL, make_photo
 
 from clipsearch.errors import WeightsNotFoundError
 
-pytestmark = [
-    pytest.mark.slow,  # importing torch and transformers takes most of it
-    pytest.mark.skipif(
-        importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None,
-        reason="torch and transformers are not installed: pip install 'clipsearch[describe]'",
-    ),
-    pytest.mark.filterwarnings("ignore"),  # of libraries that are not ours
-]
+pytestmark = LANGUAGE_MODEL
 
 
 @pytest.fixture(scope="module")
