@@ -26,7 +26,7 @@ from clipsearch.errors import InputError, LockedError, StorageError
 from clipsearch.flows.identity import check_encoder, check_known, encoder_record, record_for_embeddings
 from clipsearch.flows.query import KINDS, answer, build_queries, embed
 from clipsearch.flows.status import CollectionStatus, read_status
-from clipsearch.flows.view import View, read_index_pointer
+from clipsearch.flows.view import View
 from clipsearch.registry import suggest
 from clipsearch.store import Store
 from clipsearch.types import GeneratedImage, SearchResult
@@ -395,6 +395,7 @@ class Collection:
         self,
         index_type: str = "auto",
         *,
+        target: str = "image",
         recipe: str | None = None,
         memory_bytes: int | None = None,
         jobs: int = 1,
@@ -402,31 +403,33 @@ class Collection:
         progress: "Callable[[Progress], None] | None" = None,
         say: Callable[[str], None] | None = None,
     ) -> "BuildReport":
-        """Build, extend or remove the approximate index of the pictures; does as little as it can.
+        """Build, extend or remove the approximate index of the pictures or of the texts; does as little as it can.
 
-        Up to 200,000 pictures there is none: comparing them all costs less than encoding the query. Without calling
-        this, searches find everything too, only slower: pictures that the index does not cover are compared one by
-        one.
+        Up to 200,000 rows there is none: comparing them all costs less than encoding the query. Without calling
+        this, searches find everything too, only slower: rows that the index does not cover are compared one by one.
 
         Args:
             index_type: "auto", "flat" (none), "ivfflat" or "ivfpq".
+            target: "image" for the pictures, "text" for the captions and other texts, as in ``search``.
             recipe: name of a recipe, or a TOML file, in place of a choice.
             memory_bytes: what building may take; None takes 70 % of what is free.
-            jobs: processes that put pictures into the index.
+            jobs: processes that put rows into the index.
             retrain: build anew even where there is an index.
             progress: called now and then with how far it is.
             say: called with the choice, in one line, before the work begins.
 
         Raises:
-            InputError: too few pictures or too little memory, with figures; a wrong recipe.
+            InputError: too few rows or too little memory, with figures; a wrong recipe.
             MissingExtraError: faiss is not installed.
             LockedError: another process is building.
         """
+        _known(target)
         from clipsearch.flows.build import update_index
 
         report = update_index(
             self._store,
             lambda: self.encoder,
+            kind=KINDS[target],
             index_type=index_type,
             recipe=recipe,
             memory_bytes=memory_bytes,
@@ -509,8 +512,7 @@ class Collection:
             FilterSyntaxError: ``where`` is not one boolean expression over the columns.
             ManifestMismatchError: the encoder is not the one that the collection was made with.
         """
-        if target not in KINDS:
-            raise InputError(suggest("search target", target, KINDS))
+        _known(target)
         queries, many = build_queries(text, image, vector, add, subtract, weights)
         view = self._current()
         feedback = None
@@ -532,7 +534,7 @@ class Collection:
             leave_out_self=leave_out_self,
             allowed=allowed,
             recall=recall,
-            notes=view.notes if target == "image" else (),
+            notes=view.notes.get(KINDS[target], ()),
             judge=view.judge(KINDS[target], where, self._lock),
             augmenter=self._augmenter(view, augment, imagine),
             fold=fold,
@@ -1015,6 +1017,14 @@ class Collection:
         """Version of the collection that searches use."""
         return self._current().snapshot.version
 
+    def count(self, target: str = "image") -> int:
+        """Return how many pictures ("image") or texts ("text") searches find.
+
+        Raises:
+            InputError: there is no such target.
+        """
+        return self._current().snapshot.count(KINDS[_known(target)])
+
     def status(self) -> CollectionStatus:
         """Return what the collection holds, in the version that searches use."""
         return read_status(self._current().snapshot)
@@ -1151,8 +1161,7 @@ class Collection:
         Raises:
             InputError: the collection is too small.
         """
-        if target not in KINDS:
-            raise InputError(suggest("search target", target, KINDS))
+        _known(target)
         from clipsearch.flows.evaluate_match import evaluate_match
 
         return evaluate_match(
@@ -1225,7 +1234,7 @@ class Collection:
         with self._lock:
             view = self._current()
             snapshot = self._store.snapshot()
-            if snapshot.version == view.snapshot.version and read_index_pointer(self.path) == view.built:
+            if snapshot.version == view.snapshot.version and view.is_current():
                 return False
             self._view = View(snapshot)
             return True
@@ -1254,6 +1263,13 @@ class Collection:
         if view is None:
             raise InputError(f"The collection {self.name!r} was closed. Open it again.")
         return view
+
+
+def _known(target: str) -> str:
+    """Return a search target, or say which there are."""
+    if target not in KINDS:
+        raise InputError(suggest("search target", target, KINDS))
+    return target
 
 
 def _called(image: Any) -> str:  # Any: path, bytes or stream

@@ -31,7 +31,7 @@ def columns(writer, kind: str, embeddings: np.ndarray, linked: range | None = No
 
 
 def whole_collection(path: Path, n: int = 240) -> clipsearch.Collection:
-    """Make a collection with shards, captions, deletions, skips, packs, index, calibration, fit and ledger."""
+    """Make a collection with shards, captions, deletions, skips, packs, indexes, calibration, fit and ledger."""
     from clipsearch.flows.build import update_index
     from clipsearch.index.recipe import Recipe
 
@@ -51,7 +51,8 @@ def whole_collection(path: Path, n: int = 240) -> clipsearch.Collection:
     collection.fit_augment()
     if HAS_FAISS:
         recipe = Recipe("ivfflat", nlist=2, name="two lists")
-        update_index(Store.open(path), lambda: collection.encoder, recipe=recipe)
+        for kind in ("images", "texts"):
+            update_index(Store.open(path), lambda: collection.encoder, kind=kind, recipe=recipe)
     folder = GeneratedFolder(str(path), floor=0)
     for key in ("a", "b"):
         data = f"picture {key}".encode() * 50

@@ -13,19 +13,20 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])  # Any: commands take what their options give
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
-NAMES = ("index_type", "recipe", "memory", "retrain")
+NAMES = ("index_type", "recipe", "memory", "retrain", "index_of")
+_TARGETS = {"images": "image", "texts": "text"}
 
 
 def build_options(function: F) -> F:
-    """Add --index-type, --recipe, --memory and --retrain."""
+    """Add --index-type, --recipe, --memory, --retrain and --index-of."""
     for option in reversed(
         (
             click.option(
                 "--index-type",
                 metavar="TYPE",
                 shell_complete=_complete_types,
-                show_default="auto: flat up to 200,000 pictures, then ivfpq",
-                help="How pictures are searched: auto, flat (all compared, exact), ivfflat, ivfpq.",
+                show_default="auto: flat up to 200,000, then ivfpq",
+                help="How they are searched: auto, flat (all compared, exact), ivfflat, ivfpq.",
             ),
             click.option(
                 "--recipe",
@@ -41,6 +42,12 @@ def build_options(function: F) -> F:
                 help="Memory that building may take, such as 4GB.",
             ),
             click.option("--retrain", is_flag=True, help="Build the index anew; without SOURCE do only that."),
+            click.option(
+                "--index-of",
+                type=click.Choice(list(_TARGETS)),
+                show_default="images and, from 200,000 on, texts",
+                help="Whose index the options above are for.",
+            ),
         )
     ):
         function = option(function)
@@ -57,7 +64,22 @@ def read_size(text: str) -> int:
 
 
 def build(console: Console, collection: "Collection", wanted: dict[str, Any], jobs: int | None = None) -> None:
-    """Bring the index up to date and say in one line what it is; nothing where nothing was to be done or asked."""
+    """Bring the indexes up to date and say in a line each what they are; nothing where nothing was to be done or asked.
+
+    What is asked of an index is asked of that of the images, unless the texts are named; the other is kept as it is.
+    """
+    named = wanted["index_of"]
+    for kind, target in _TARGETS.items():
+        asked = {**wanted, "index_of": None}
+        if kind != (named or "images"):
+            asked |= {"index_type": None, "recipe": None, "retrain": wanted["retrain"] and named is None}
+        if kind == named or collection.count(target):
+            _build(console, collection, kind, asked, jobs)
+
+
+def _build(
+    console: Console, collection: "Collection", kind: str, wanted: dict[str, Any], jobs: int | None = None
+) -> None:
     from clipsearch.cli.progress import progress_bar
     from clipsearch.errors import InputError
 
@@ -66,6 +88,7 @@ def build(console: Console, collection: "Collection", wanted: dict[str, Any], jo
         with progress_bar(console) as progress:
             done = collection.build_index(
                 wanted["index_type"] or "auto",
+                target=_TARGETS[kind],
                 recipe=wanted["recipe"],
                 memory_bytes=wanted["memory"],
                 jobs=jobs or 1,
@@ -76,11 +99,11 @@ def build(console: Console, collection: "Collection", wanted: dict[str, Any], jo
     except InputError as problem:
         if asked:
             raise
-        console.note(f"note: {problem}")  # the pictures are in, and every search finds them
+        console.note(f"note: {problem}")  # the rows are in, and every search finds them
         return
     except KeyboardInterrupt:
         raise click.Abort(
-            "the pictures are saved, searches use the index as it was, and what is built is kept. "
+            f"the {kind} are saved, searches use the index as it was, and what is built is kept. "
             "The same command goes on from there."
         ) from None
     say = console.note if asked or done.action in ("built", "extended") else console.detail

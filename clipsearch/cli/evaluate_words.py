@@ -157,7 +157,9 @@ def describe(
         if report.missing:
             console.note(f"note: {report.missing:,} pictures of the references are not in the collection")
         found = report.scores
-        rows = [[f"BLEU-{n}", f"{100 * value:.1f}"] for n, value in enumerate(found.bleu, start=1)]
+        if found.bleu is None:
+            console.note("note: BLEU is computed by sacrebleu: pip install 'clipsearch[evaluate]'")
+        rows = [[f"BLEU-{n}", f"{100 * value:.1f}"] for n, value in enumerate(found.bleu or (), start=1)]
         rows += [["ROUGE-L", f"{100 * found.rouge_l:.1f}"], ["CIDEr-D", f"{found.cider_d:.3f}"]]
         return _table(("measure", "score"), rows)
 

@@ -114,7 +114,7 @@ def command(
     """  # noqa: D301
     wanted = {name: settings.pop(name) for name in NAMES}
     if source is None and settings["captions"]:
-        return _texts_only(console, settings["captions"], index, indexes_dir, model, how)
+        return _texts_only(console, (index, indexes_dir), model, how, wanted, settings)
     if source is None:
         return _build_only(console, index, indexes_dir, how, wanted, settings["jobs"])
     _check_wanted(wanted)
@@ -151,20 +151,29 @@ def open_indexed(console: Console, source: str, index: str | None, home: str, ho
 
 
 def _texts_only(
-    console: Console, captions: Sequence[str], index: str | None, home: str, model: str | None, how: dict[str, str]
+    console: Console,
+    place: tuple[str | None, str],
+    model: str | None,
+    how: dict[str, str],
+    wanted: dict[str, Any],
+    settings: dict[str, Any],
 ) -> int:
     """Without SOURCE: add texts to a collection, which is made where -i names none."""
     from clipsearch.cli.place import find, to_make
     from clipsearch.cli.progress import progress_bar
     from clipsearch.present.text import count
 
-    _check_files(captions, None)
+    _check_wanted(wanted)
+    _check_files(settings["captions"], None)
+    index, home = place
     path = find(None, home) if index is None else to_make(index, home)
-    with open_or_create(console, path, model, how) as collection, progress_bar(console) as progress:
-        done = collection.index_texts(captions, progress=progress)
-    for note in done.notes:
-        console.note(f"note: {note}")
-    console.note(f"{count(done.rows, 'text')} added to {path}")
+    with open_or_create(console, path, model, how) as collection:
+        with progress_bar(console) as progress:
+            done = collection.index_texts(settings["captions"], progress=progress)
+        for note in done.notes:
+            console.note(f"note: {note}")
+        console.note(f"{count(done.rows, 'text')} added to {path}")
+        build(console, collection, wanted, settings["jobs"])
     return 0
 
 

@@ -12,6 +12,7 @@ from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
     from clipsearch import CollectionStatus
+    from clipsearch.flows.status import IndexStatus
 
 
 @click.command("status", short_help="Show what a collection holds.")
@@ -78,7 +79,8 @@ def _lines(status: "CollectionStatus") -> list[str]:
         ("captions", f"{status.texts:,}"),
         ("deleted", f"{status.deleted:,}"),
         ("on disk", f"{file_size(status.bytes_on_disk)} in {count(status.shards, 'shard')}"),
-        *_index_facts(status),
+        *_index_facts("index", status.index),
+        *(_index_facts("text index", status.text_index) if status.texts else []),
         ("verdicts", status.calibration if status.calibrated else f"uncalibrated: {status.calibration}"),
         ("augment", status.augment),
         *([("columns", ", ".join(status.columns))] if status.columns else []),
@@ -92,17 +94,16 @@ def _lines(status: "CollectionStatus") -> list[str]:
     return [f"{name:<10}  {printable(value)}" for name, value in facts]
 
 
-def _index_facts(status: "CollectionStatus") -> list[tuple[str, str]]:
+def _index_facts(name: str, built: "IndexStatus | None") -> list[tuple[str, str]]:
     from clipsearch.present.text import count, file_size, moment
 
-    built = status.index
     if built is None or built.type == "flat":
-        facts = [("index", "flat (exact)")]
+        facts = [(name, "flat (exact)")]
     else:
         later = f", {built.uncovered:,} beside it" if built.uncovered else ""
         recall = ", ".join(f"{value:.3f} ({kind} queries)" for kind, value in built.recall.items())
         facts = [
-            ("index", f"{built.type}: {count(built.rows, 'row')}{later}"),
+            (name, f"{built.type}: {count(built.rows, 'row')}{later}"),
             ("", f"{built.bytes_per_vector:g} bytes a vector, {file_size(built.bytes_on_disk)} on disk"),
             ("", f"trained with {count(built.trained_rows, 'row')} on {moment(built.trained)}"),
         ]

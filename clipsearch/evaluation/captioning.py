@@ -2,9 +2,10 @@
 
 A text is taken as its words in lower case; punctuation is left out, as COCO's evaluation does.
 
-- BLEU-n (Papineni et al. 2002): the geometric mean of the clipped precisions of 1- to n-grams over the whole set, times
-  a penalty where the captions are shorter than the references nearest in length. No smoothing.
-- ROUGE-L (Lin 2004): the longest common subsequence as F1, best of the references, mean over captions.
+- BLEU-n (Papineni et al. 2002), by sacrebleu: the geometric mean of the clipped precisions of 1- to n-grams over the
+  whole set, times a penalty where the captions are shorter than the references nearest in length. No smoothing.
+- ROUGE-L (Lin 2004): the longest common subsequence as F1, best of the references, mean over captions. Written here, as
+  is CIDEr-D: their packages are no longer kept, or need torch or Java; tests compare with the values of theirs.
 - CIDEr-D (Vedantam et al. 2015): cosine of tf-idf weighted n-grams (n = 1 to 4), clipped, times a Gaussian of the
   difference in length (sigma 6), mean over n and references, times 10. Document frequencies: of the references.
 """
@@ -14,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from clipsearch.errors import InputError
 
@@ -26,9 +28,12 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 @dataclass(frozen=True, slots=True)
 class CaptionScores:
-    """Scores of a set of captions: BLEU-1 to BLEU-4 and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10."""
+    """Scores of a set of captions: BLEU-1 to BLEU-4 and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10.
 
-    bleu: tuple[float, ...]
+    ``bleu`` is None where sacrebleu is not installed (extra ``evaluate``).
+    """
+
+    bleu: tuple[float, ...] | None
     rouge_l: float
     cider_d: float
     n: int
@@ -52,28 +57,21 @@ def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]])
     return CaptionScores(bleu(said, wanted), rouge_l(said, wanted), cider_d(said, wanted), len(said))
 
 
-def bleu(said: Sequence[Words], wanted: Sequence[Sequence[Words]]) -> tuple[float, ...]:
-    """Return BLEU-1 to BLEU-4 of a corpus, 0 to 1."""
-    matched, total = [0] * MAX_N, [0] * MAX_N
-    length = nearest = 0
-    for words, references in zip(said, wanted, strict=True):
-        length += len(words)
-        nearest += min((len(reference) for reference in references), key=lambda n: (abs(n - len(words)), n))
-        for n in range(1, MAX_N + 1):
-            grams, most = _grams(words, n), Counter()
-            for reference in references:
-                most |= _grams(reference, n)
-            matched[n - 1] += sum((grams & most).values())
-            total[n - 1] += sum(grams.values())
-    penalty = 1.0 if length >= nearest else math.exp(1 - nearest / length) if length else 0.0
-    scores, logs = [], 0.0
-    for n in range(MAX_N):
-        if matched[n] == 0 or total[n] == 0:
-            scores += [0.0] * (MAX_N - n)
-            break
-        logs += math.log(matched[n] / total[n])
-        scores.append(penalty * math.exp(logs / (n + 1)))
-    return tuple(scores)
+def bleu(said: Sequence[Words], wanted: Sequence[Sequence[Words]]) -> tuple[float, ...] | None:
+    """Return BLEU-1 to BLEU-4 of a corpus, 0 to 1; None where sacrebleu is not installed."""
+    if find_spec("sacrebleu") is None:
+        return None
+    from sacrebleu.metrics.bleu import BLEU
+
+    captions = [" ".join(words) for words in said]
+    streams = [
+        [" ".join(texts[n]) if n < len(texts) else None for texts in wanted] for n in range(max(map(len, wanted)))
+    ]
+    measures = (BLEU(tokenize="none", smooth_method="none", max_ngram_order=n + 1) for n in range(MAX_N))
+    return tuple(
+        measure.corpus_score(captions, streams).score / 100  # pyright: ignore[reportArgumentType] (None is allowed)
+        for measure in measures
+    )
 
 
 def rouge_l(said: Sequence[Words], wanted: Sequence[Sequence[Words]]) -> float:

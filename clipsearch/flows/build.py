@@ -1,4 +1,4 @@
-"""Build the index of a collection's images, extend it, and measure what it finds.
+"""Build an index of a collection's images or texts, extend it, and measure what it finds.
 
 1. *Choose* a recipe from the number of rows, their dimension and the memory, and say in one line which and why, and
    what it will take of memory, disk and time.
@@ -7,7 +7,7 @@
 4. *Copy* the exact rows beside, one after the other: memory holds the sample or a part's lists, never the rows.
 5. *Measure* recall@10 against exact search on queries as people ask them, text and image apart, at a grid of settings,
    and keep the operating points worth having: ``search --recall`` chooses among them.
-6. *Swap*: replace ``index/CURRENT``. Searches under way go on with the files that they have open.
+6. *Swap*: replace ``CURRENT``. Searches under way go on with the files that they have open.
 
 Each step is saved when it is done (``build_state.py``); a build that was stopped or killed goes on from there. Later
 runs *extend* (``extend.py``): rows added since are put into the same lists, without training. What would make a new
@@ -37,7 +37,7 @@ from clipsearch.index.choose import FLAT_ROWS, Choice, choice_of, choose_recipe
 from clipsearch.index.costs import size
 from clipsearch.index.faiss_library import faiss_is_installed
 from clipsearch.index.recipe import Recipe, check_points, load_recipe, recipe_names
-from clipsearch.store import Snapshot, Store
+from clipsearch.store import Store
 
 __all__ = ["BuildReport", "advice", "update_index"]
 
@@ -46,6 +46,7 @@ def update_index(
     store: Store,
     encoder: Callable[[], Encoder],
     *,
+    kind: str = "images",
     index_type: str = "auto",
     recipe: str | Recipe | None = None,
     memory_bytes: int | None = None,
@@ -54,12 +55,13 @@ def update_index(
     progress: Tell | None = None,
     say: Say | None = None,
 ) -> BuildReport:
-    """Bring the index of a collection's images up to date; does as little as it can.
+    """Bring an index of a collection up to date; does as little as it can.
 
     Args:
         store: the collection.
         encoder: gives the encoder; called where there are no captions to measure with.
-        index_type: "auto" (exact search up to 200,000 images), "flat", "ivfflat" or "ivfpq".
+        kind: of rows, "images" or "texts".
+        index_type: "auto" (exact search up to 200,000 rows), "flat", "ivfflat" or "ivfpq".
         recipe: a recipe, its name or a TOML file's; in place of a choice.
         memory_bytes: what building may take; None takes 70 % of what is free.
         jobs: processes that add rows.
@@ -74,20 +76,19 @@ def update_index(
         StorageError: the disk is full.
     """
     quiet = lambda _: None  # noqa: E731
-    run = Run(store, store.snapshot(), encoder, progress or quiet, say or quiet, max(jobs, 1))
-    record, usable = _stored(run.snapshot)
+    run = Run(store, store.snapshot(), encoder, progress or quiet, say or quiet, max(jobs, 1), kind)
+    record, usable = _stored(run)
     unasked = index_type == "auto" and recipe is None and not retrain
     retrain = retrain or not usable  # it is derived: what is damaged is made again
-    n = run.snapshot.count("images")
     if unasked and usable and record is not None:
         return refresh(run, record)
-    if unasked and n >= FLAT_ROWS and not faiss_is_installed():
+    if unasked and run.rows >= FLAT_ROWS and not faiss_is_installed():
         advice = "pip install 'clipsearch[cpu]' brings faiss, which searches in a thousandth of the time."
-        return BuildReport("none", f"exact search over {n:,} images. {advice}", "flat")
+        return BuildReport("none", f"exact search over {run.rows:,} {kind}. {advice}", "flat")
     memory = int(0.7 * available_memory()) if memory_bytes is None else memory_bytes
     choice = _choose(run, record, index_type, recipe, memory, retrain)
     if choice.recipe.type == "flat":
-        removed = withdraw(store.path)
+        removed = withdraw(store.path, kind)
         return BuildReport("removed" if removed else "none", choice.why, "flat", recall={"text": 1.0, "image": 1.0})
     same = record is not None and recipe is None and record.recipe.type == choice.recipe.type
     if same and record is not None and not retrain:
@@ -97,13 +98,13 @@ def update_index(
         return _build(run, choice, memory, exactly=recipe is not None)
 
 
-def _stored(snapshot: Snapshot) -> tuple[IndexRecord | None, bool]:
+def _stored(run: Run) -> tuple[IndexRecord | None, bool]:
     """Return the record of the index, as far as it can be read, and whether all of it is whole."""
     record = None
     try:
-        record = read_record(snapshot.path)
+        record = read_record(run.store.path, run.kind)
         if record is not None and faiss_is_installed():
-            load_base(snapshot, record)
+            load_base(run.snapshot, record)
     except CorruptShardError:
         return record, False
     return record, True
@@ -117,16 +118,16 @@ def _choose(
     memory: int,
     retrain: bool,
 ) -> Choice:
-    n, dim = run.snapshot.count("images"), run.snapshot.manifest.dim
+    n, dim = run.rows, run.snapshot.manifest.dim
     if recipe is None and retrain and index_type == "auto" and record is not None:
         index_type = record.recipe.type  # what a person chose once stays chosen
         own = record.recipe.name.removesuffix(", fitted")
         recipe = None if own in recipe_names() else record.recipe
     if recipe is None:
-        return choose_recipe(n, dim, memory, index_type, jobs=run.jobs, flops=measured_flops())
+        return choose_recipe(n, dim, memory, index_type, jobs=run.jobs, flops=measured_flops(), noun=run.kind)
     loaded = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe)).fitted(dim)
     check_points(loaded, n)
-    return choice_of(loaded, n, memory, jobs=run.jobs, flops=measured_flops())
+    return choice_of(loaded, n, memory, jobs=run.jobs, flops=measured_flops(), noun=run.kind)
 
 
 def _build(run: Run, choice: Choice, memory: int, *, exactly: bool) -> BuildReport:
@@ -138,8 +139,8 @@ def _build(run: Run, choice: Choice, memory: int, *, exactly: bool) -> BuildRepo
         state = trained(run, choice.recipe)
     else:
         run.stages = dict(state.stages)
-        n, covered = run.snapshot.count("images"), sum(part.n for part in state.parts)
-        run.say(choice_of(state.recipe, n, memory, jobs=run.jobs).recipe.type + _progress_line(state, covered, n))
+        choice_of(state.recipe, run.rows, memory, jobs=run.jobs)  # the memory may be less now
+        run.say(f"{state.recipe.type}: {_how_far(run, state)}")
     state = lists_and_rows(run, state)
     with run.timed("measure"):
         record = tuned(run, _record(run, state))
@@ -147,9 +148,10 @@ def _build(run: Run, choice: Choice, memory: int, *, exactly: bool) -> BuildRepo
     return report_on(run, record, "built", record.rows, resumed=resumed)
 
 
-def _progress_line(state: BuildState, covered: int, n: int) -> str:
-    done = "all" if state.lists is not None else f"{covered:,} of {n:,}"
-    return f": going on with the build that was stopped; trained, and {done} images added"
+def _how_far(run: Run, state: BuildState) -> str:
+    added = sum(part.n for part in state.parts)
+    done = "all" if state.lists is not None else f"{added:,} of {run.rows:,}"
+    return f"going on with the build that was stopped; trained, and {done} {run.kind} added"
 
 
 def _check_disk(run: Run, choice: Choice) -> None:
@@ -169,7 +171,7 @@ def _record(run: Run, state: BuildState) -> IndexRecord:
         version=snapshot.version,
         fingerprint=fingerprint_of(snapshot),
         dim=snapshot.manifest.dim,
-        shards=tuple(entry.name for entry in snapshot.manifest.files_of("images")),
+        shards=tuple(entry.name for entry in snapshot.manifest.files_of(run.kind)),
         rows=state.segment.n,
         max_id=snapshot.manifest.next_id - 1,
         trained_rows=state.sampled_rows,
@@ -179,4 +181,5 @@ def _record(run: Run, state: BuildState) -> IndexRecord:
         imbalance_trained=state.imbalance,
         lists=state.lists,
         segments=(state.segment,),
+        kind=run.kind,
     )

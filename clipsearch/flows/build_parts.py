@@ -51,7 +51,7 @@ def begun(run: Run, recipe: Recipe, *, exactly: bool) -> BuildState | None:
         exactly: a person gave the recipe. Otherwise it was chosen by the memory free at that moment, and the one that
             was chosen then is as good.
     """
-    state, n = read_state(run.folder), run.snapshot.count("images")
+    state, n = read_state(run.folder), run.rows
     if state is None or state.fingerprint != fingerprint_of(run.snapshot) or state.recipe.dim != recipe.dim:
         return None
     if state.recipe != recipe if exactly else state.recipe.type != recipe.type:
@@ -62,7 +62,7 @@ def begun(run: Run, recipe: Recipe, *, exactly: bool) -> BuildState | None:
 
 def trained(run: Run, recipe: Recipe, seed: int = SEED) -> BuildState:
     """Train an index on a sample of the live rows, save it, and return what a build begins with."""
-    n = run.snapshot.count("images")
+    n = run.rows
     with run.timed("train"):
         sample = sample_rows(((b.ids, b.embeddings) for b in _counted(run, n)), n, recipe.points, seed)
         release(run.snapshot.path)
@@ -98,13 +98,13 @@ def lists_and_rows(run: Run, state: BuildState) -> BuildState:
         with run.timed("rows"):
             run.renew()
             total = sum(part.n for part in planned)
-            state = _noted(run, replace(state, segment=write_rows(run, live(run.snapshot), total)))
+            state = _noted(run, replace(state, segment=write_rows(run, live(run.snapshot, run.kind), total)))
     return state
 
 
 def _counted(run: Run, n: int) -> Iterator[EmbeddingBlock]:
     done = 0
-    for block in live(run.snapshot):
+    for block in live(run.snapshot, run.kind):
         run.tell(Progress("sample", done, n))
         yield block
         done += len(block.ids)
@@ -114,7 +114,7 @@ def _plan(run: Run, rows: int) -> list[_Planned]:
     """Cut the live rows into parts; of the rows only the ids are read."""
     parts: list[_Planned] = []
     held: list[Ints] = []
-    for ids in live_ids(run.snapshot):
+    for ids in live_ids(run.snapshot, run.kind):
         while len(ids):
             room = rows - sum(map(len, held))
             held.append(ids[:room])
@@ -164,6 +164,7 @@ def _task(run: Run, state: BuildState, part: _Planned) -> PartTask:
     return PartTask(
         path=run.snapshot.path,
         manifest=run.snapshot.manifest,
+        kind=run.kind,
         recipe=state.recipe,
         trained=os.path.join(run.folder, state.trained.name),
         name=f"{run.stem('part')}-{part.number:05d}.lists",

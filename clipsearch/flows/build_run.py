@@ -12,7 +12,8 @@ import numpy as np
 
 from clipsearch.embed.base import Encoder
 from clipsearch.flows.build_state import kept_files
-from clipsearch.flows.index_files import FOLDER, files_in_force, remove_others
+from clipsearch.flows.index_files import files_in_force, remove_others
+from clipsearch.flows.index_folders import INDEX_FOLDERS
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.saved_files import SavedFile, stamped, stream_to
 from clipsearch.index.ondisk import Write
@@ -34,6 +35,7 @@ class Run:
         tell: hears how far it is.
         say: hears what was decided, in one line.
         jobs: processes that add rows.
+        kind: of the rows, "images" or "texts".
         start: when it began, by the monotonic clock.
         stages: seconds by stage.
         version: makes the names of this run's files unique.
@@ -45,6 +47,7 @@ class Run:
     tell: Tell
     say: Say
     jobs: int = 1
+    kind: str = "images"
     start: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
     version: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -52,7 +55,12 @@ class Run:
     @property
     def folder(self) -> str:
         """Where the index lies."""
-        return os.path.join(self.store.path, FOLDER)
+        return os.path.join(self.store.path, INDEX_FOLDERS[self.kind])
+
+    @property
+    def rows(self) -> int:
+        """Live rows that there are to index."""
+        return self.snapshot.count(self.kind)
 
     def stem(self, name: str) -> str:
         """Return a file name never used before."""
@@ -94,7 +102,7 @@ def locked(run: Run) -> Iterator[None]:
         lock.acquire(wait=False)
     try:
         with storage_errors(run.store.path):
-            remove_others(run.store.path, {*files_in_force(run.store.path), *kept_files(run.folder)})
+            remove_others(run.folder, {*files_in_force(run.store.path, run.kind), *kept_files(run.folder)})
             yield
     finally:
         lock.release()

@@ -2,7 +2,7 @@
 
 The live rows, their ids and their order stay as they are, so answers do too. What knows shards by name follows:
 
-- *The index* holds positions and ids of its own, of rows deleted since too. Those stay hidden, as *tombstones*: the
+- *An index* holds positions and ids of its own, of rows deleted since too. Those stay hidden, as *tombstones*: the
   collection goes on listing them as deleted, though no shard has them any more, until the index is trained anew. The
   record of the index gets the names of the new shards that it covers; until it has, searches look at each of their
   ids, and answer the same.
@@ -15,7 +15,7 @@ A caption may lead to a picture that was deleted; the id of such a picture stays
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -25,20 +25,20 @@ from clipsearch.arrays import united
 from clipsearch.errors import CorruptShardError
 from clipsearch.flows.build_state import kept_files
 from clipsearch.flows.index_files import (
-    FOLDER,
     IndexRecord,
     files_in_force,
     publish_record,
     read_record,
     remove_others,
 )
+from clipsearch.flows.index_folders import INDEX_FOLDERS
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.saved_files import is_whole
 from clipsearch.index.recipe import to_toml
 from clipsearch.npy import load_npy
 from clipsearch.store import Manifest, Snapshot, Store, update_packs
 from clipsearch.store.compaction import Group, plan_groups
-from clipsearch.store.files import WriterLock, replace_file, storage_errors, sync_dir
+from clipsearch.store.files import CURRENT, WriterLock, replace_file, storage_errors, sync_dir
 from clipsearch.store.keeping import held_bytes
 from clipsearch.store.schema import KINDS
 from clipsearch.types import Ints
@@ -105,7 +105,8 @@ def compact(store: Store, *, dry_run: bool = False, wait: bool = False, progress
         return _report(snapshot, _plan(snapshot), 0, held_bytes(store.path, snapshot.manifest), start, dry=True)
     with ExitStack() as stack:
         writer = stack.enter_context(store.writer(wait))
-        stack.enter_context(_index_locked(store.path))
+        for kind in INDEX_FOLDERS:
+            stack.enter_context(_index_locked(store.path, kind))
         snapshot = store.snapshot()
         plan = _plan(snapshot)
         if plan.groups or len(plan.tombstones) < len(snapshot.deleted_ids()) or _holds(store.path, writer.manifest):
@@ -118,7 +119,8 @@ def compact(store: Store, *, dry_run: bool = False, wait: bool = False, progress
                     progress(Progress("compact", done, total))
 
             writer.rewrite(plan.groups, plan.tombstones, told)
-        _cover(store.snapshot())
+        for kind in INDEX_FOLDERS:
+            _cover(store.snapshot(), kind)
         freed, held = writer.freed, held_bytes(store.path, writer.manifest)
     after = store.snapshot()
     update_packs(after)
@@ -162,8 +164,8 @@ def _report(
 
 
 def _plan(snapshot: Snapshot) -> _Plan:
-    dead, record = snapshot.deleted_ids(), _record(snapshot)
-    covered = frozenset() if record is None else frozenset(record.shards)
+    dead, records = snapshot.deleted_ids(), {kind: _record(snapshot, kind) for kind in INDEX_FOLDERS}
+    covered = frozenset(name for record in records.values() if record is not None for name in record.shards)
     groups: list[Group] = []
     dropped = 0
     for kind in KINDS:
@@ -171,15 +173,17 @@ def _plan(snapshot: Snapshot) -> _Plan:
         dropped += sum(counts.values())
         groups += plan_groups(snapshot.manifest.files_of(kind), counts, covered)
     shards = sum(len(snapshot.manifest.files_of(kind)) for kind in KINDS)
-    return _Plan(tuple(groups), _tombstones(snapshot, record, dead), shards, dropped)
+    return _Plan(tuple(groups), _tombstones(snapshot, records, dead), shards, dropped)
 
 
-def _tombstones(snapshot: Snapshot, record: IndexRecord | None, dead: Ints) -> Ints:
+def _tombstones(snapshot: Snapshot, records: Mapping[str, IndexRecord | None], dead: Ints) -> Ints:
     """Return the deleted ids that something but a shard still holds; all of them where that cannot be seen."""
     if not len(dead):
         return dead
     held = [snapshot.caption_links()[0]]
-    if os.path.lexists(os.path.join(snapshot.path, FOLDER, "CURRENT")):
+    for kind, record in records.items():
+        if not os.path.lexists(os.path.join(snapshot.path, INDEX_FOLDERS[kind], CURRENT)):
+            continue
         ids = None if record is None else _indexed_ids(snapshot, record)
         if ids is None:
             return dead
@@ -187,35 +191,35 @@ def _tombstones(snapshot: Snapshot, record: IndexRecord | None, dead: Ints) -> I
     return dead[np.isin(dead, np.concatenate(held))]
 
 
-def _record(snapshot: Snapshot) -> IndexRecord | None:
+def _record(snapshot: Snapshot, kind: str) -> IndexRecord | None:
     try:
-        return read_record(snapshot.path)
+        return read_record(snapshot.path, kind)
     except CorruptShardError:
         return None
 
 
 def _indexed_ids(snapshot: Snapshot, record: IndexRecord) -> Ints | None:
     """Return the ids (n,) in an index; None where they cannot be read."""
-    folder = os.path.join(snapshot.path, FOLDER)
-    if not all(is_whole(snapshot.stamps, FOLDER, segment.ids) for segment in record.segments):
+    folder = os.path.join(snapshot.path, record.folder)
+    if not all(is_whole(snapshot.stamps, record.folder, segment.ids) for segment in record.segments):
         return None
     ids = [load_npy(os.path.join(folder, segment.ids.name)) for segment in record.segments]
     return np.concatenate([np.empty(0, np.int64), *ids])
 
 
-def _cover(snapshot: Snapshot) -> None:
-    """Name the shards in the record of the index all of whose live rows it holds."""
-    record = _record(snapshot)
+def _cover(snapshot: Snapshot, kind: str) -> None:
+    """Name the shards in the record of an index all of whose live rows it holds."""
+    record = _record(snapshot, kind)
     ids = None if record is None else _indexed_ids(snapshot, record)
     if record is None or ids is None:
         return
     known, hidden = frozenset(record.shards), united(ids, snapshot.deleted_ids())
-    new = [e.name for e, some in snapshot.shard_ids() if e.name not in known and np.isin(some, hidden).all()]
+    new = [e.name for e, some in snapshot.shard_ids(kind) if e.name not in known and np.isin(some, hidden).all()]
     if not new:
         return
     kept = [name for name in record.shards if os.path.lexists(os.path.join(snapshot.path, name))]
     stem = f"{record.recipe.type}-{snapshot.version:06d}-{secrets.token_hex(4)}"
-    folder = os.path.join(snapshot.path, FOLDER)
+    folder = os.path.join(snapshot.path, record.folder)
     with storage_errors(snapshot.path):
         replace_file(os.path.join(folder, f"{stem}.recipe.toml"), to_toml(record.recipe).encode())
         sync_dir(folder)
@@ -223,12 +227,12 @@ def _cover(snapshot: Snapshot) -> None:
 
 
 @contextmanager
-def _index_locked(path: str) -> Iterator[None]:
+def _index_locked(path: str, kind: str) -> Iterator[None]:
     """Keep builders out, where there is an index: it must not change between a look at its ids and the commit.
 
     What a run that was killed left beside the index goes.
     """
-    folder = os.path.join(path, FOLDER)
+    folder = os.path.join(path, INDEX_FOLDERS[kind])
     if not os.path.isdir(folder):
         yield
         return
@@ -236,9 +240,9 @@ def _index_locked(path: str) -> Iterator[None]:
     with storage_errors(path):
         lock.acquire(wait=False)
     try:
-        kept = files_in_force(path)
+        kept = files_in_force(path, kind)
         if kept:
-            remove_others(path, {*kept, *kept_files(folder)})
+            remove_others(folder, {*kept, *kept_files(folder)})
         yield
     finally:
         lock.release()

@@ -10,9 +10,13 @@ from clipsearch.index.base import Effort, VectorIndex
 from clipsearch.types import Floats, Ints, Neighbors
 
 
-def query_kind(query: Query) -> str:
-    """Return "image" for a query of pictures alone; anything else counts as "text", the harder kind."""
-    return "image" if all(term.kind == "image" for term in query.terms) else "text"
+def query_kind(query: Query, target: str = "image") -> str:
+    """Return the kind of a query, "text" or "image": that of the ``target`` where all its parts are, else the harder.
+
+    The harder kind is the other one: text queries lie apart from images, and image queries from texts.
+    """
+    other = "text" if target == "image" else "image"
+    return target if all(term.kind == target for term in query.terms) else other
 
 
 def efforts_for(index: VectorIndex, kinds: Sequence[str], recall: float | None) -> dict[str, Effort | None]:
@@ -26,12 +30,15 @@ def efforts_for(index: VectorIndex, kinds: Sequence[str], recall: float | None) 
     return {kind: index.effort(recall, kind) for kind in dict.fromkeys(kinds)}
 
 
-def effort_note(efforts: dict[str, Effort | None], kind: str, recall: float | None) -> tuple[str, ...]:
+def effort_note(
+    efforts: dict[str, Effort | None], kind: str, recall: float | None, target: str = "image"
+) -> tuple[str, ...]:
     """Say that every row was compared because nothing less reaches the recall asked for."""
     effort = efforts[kind]
     if recall is None or recall == 1 or effort is None or not effort.exact:
         return ()
-    return (f"No measured setting reaches a recall of {recall:g} for {kind} queries: every picture was compared.",)
+    rows = "picture" if target == "image" else "text"
+    return (f"No measured setting reaches a recall of {recall:g} for {kind} queries: every {rows} was compared.",)
 
 
 def search_by_kind(

@@ -28,13 +28,13 @@ MERGED_BYTES = 4 * 2**30  # up to this size all exact rows are copied into one f
 
 def refresh(run: Run, record: IndexRecord) -> BuildReport:
     """Put rows added since into the lists, if there are enough of them to be worth it."""
-    layered, notes = open_index(run.snapshot)
+    layered, notes = open_index(run.snapshot, run.kind)
     if layered is None:
         return BuildReport("kept", notes[0] if notes else "no index", "flat")
-    later, n = layered.tail.ntotal, run.snapshot.count("images")
-    todo = advice(run.snapshot, record)
+    later, n = layered.tail.ntotal, run.rows
+    todo = advice(run.snapshot, record, run.kind)
     if later <= min(TAIL_SHARE * n, TAIL_ROWS):
-        line = f"{record.recipe.type} over {record.rows:,} images" + (f", {later:,} beside it" if later else "")
+        line = f"{record.recipe.type} over {record.rows:,} {run.kind}" + (f", {later:,} beside it" if later else "")
         return BuildReport("kept", f"{line}; {todo}" if todo else line, record.recipe.type)
     del layered
     with locked(run):
@@ -54,7 +54,7 @@ def _extend(run: Run, record: IndexRecord, later: int) -> BuildReport:
     extended = replace(
         record,
         version=snapshot.version,
-        shards=tuple(entry.name for entry in snapshot.manifest.files_of("images")),
+        shards=tuple(entry.name for entry in snapshot.manifest.files_of(run.kind)),
         rows=record.rows + later,
         max_id=snapshot.manifest.next_id - 1,
         built=now(),
@@ -66,7 +66,7 @@ def _extend(run: Run, record: IndexRecord, later: int) -> BuildReport:
         extended = watched(run, extended)
     publish(run, extended)
     report = report_on(run, extended, "extended", later)
-    todo = advice(snapshot, extended)
+    todo = advice(snapshot, extended, run.kind)
     return replace(report, line=f"{report.line}; {todo}") if todo else report
 
 

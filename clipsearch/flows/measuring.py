@@ -1,10 +1,12 @@
 """Measure what an index finds: recall@10 against exact search on queries as people ask them, text and image apart.
 
+Queries of the same kind as the rows are rows themselves, left out of their answers; those of the other kind are rows
+of the other kind.
 The exact answers come from one pass over the live rows, for both kinds at once, with memory for a block of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,9 +25,18 @@ from clipsearch.types import EmbeddingBlock, Floats, Ints
 
 QUERIES = {"text": 300, "image": 200}  # held back to measure with
 WATCHED = 100  # of them, when an index was only extended
-CAPTIONS = 50  # so many make queries; with fewer there are generic prompts
+CAPTIONS = 50  # so many rows of the other kind make queries; of texts with fewer there are generic prompts
 LOST = 0.01  # recall below the target at which better settings are looked for
 SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """Queries (Q, D) of one kind, the ids (Q,) of the rows that they are themselves or -1, and what they are."""
+
+    rows: Floats
+    own: Ints
+    what: str
 
 
 def tuned(run: Run, record: IndexRecord) -> IndexRecord:
@@ -46,15 +57,16 @@ def tuned(run: Run, record: IndexRecord) -> IndexRecord:
 
 def watched(run: Run, record: IndexRecord) -> IndexRecord:
     """Look at the recall of the default settings again; below the target, look for better settings."""
-    index, measured = _open(run, record), {}
+    index, measured, unknown = _open(run, record), {}, False
     for kind, (sample, what) in _samples(run, WATCHED / max(QUERIES.values())).items():
+        unknown |= kind not in record.points
         effort = effort_for(record.points.get(kind, ()), None)
         if effort is None:
             continue
         recall = measure(index, sample, effort, _trimmed(run)).recall
         measured[kind] = replace(record.measured[kind], recall=recall, queries=what, at=now())
     record = replace(record, measured={**record.measured, **measured})
-    if any(m.recall < min(DEFAULT_RECALL, m.trained) - LOST for m in measured.values()):
+    if unknown or any(m.recall < min(DEFAULT_RECALL, m.trained) - LOST for m in measured.values()):
         before = {kind: m.trained for kind, m in record.measured.items()}
         record = tuned(run, record)
         found = {k: replace(m, trained=max(before.get(k, 0.0), m.trained)) for k, m in record.measured.items()}
@@ -64,44 +76,59 @@ def watched(run: Run, record: IndexRecord) -> IndexRecord:
 
 def _samples(run: Run, share: float = 1.0) -> dict[str, tuple[Sample, str]]:
     """Return held-back queries with their exact answers, and what they are."""
-    images, own = _image_queries(run, int(QUERIES["image"] * share))
-    queries = {"image": (images, own)}
-    what = {"image": f"{len(images)} images of the collection, themselves left out"}
-    if (texts := _text_queries(run, int(QUERIES["text"] * share))) is not None:
-        queries["text"] = (texts[0], np.full(len(texts[0]), -1, np.int64))
-        what["text"] = f"{len(texts[0])} {texts[1]}"
+    found = {kind: _queries(run, kind, int(n * share)) for kind, n in QUERIES.items()}
+    queries = {kind: (one.rows, one.own) for kind, one in found.items() if one is not None}
     samples = exact_samples(_all_rows(run), queries, run.snapshot.manifest.dim)
-    return {kind: (samples[kind], what[kind]) for kind in ("text", "image") if kind in what}
+    return {kind: (samples[kind], one.what) for kind, one in found.items() if one is not None}
 
 
 def _all_rows(run: Run) -> Iterator[EmbeddingBlock]:
-    done, n = 0, run.snapshot.count("images")
-    for block in joined(live(run.snapshot)):
+    done, n = 0, run.rows
+    for block in joined(live(run.snapshot, run.kind)):
         yield block
         done += len(block.ids)
         run.tell(Progress("compare", done, n))
 
 
-def _text_queries(run: Run, n: int) -> tuple[Floats, str] | None:
+def _queries(run: Run, kind: str, n: int) -> _Queries | None:
+    """Return up to ``n`` queries of a kind, "text" or "image"; None where there are none."""
+    if run.kind == f"{kind}s":
+        rows, ids = _spread(run, n)
+        return _Queries(rows, ids, f"{len(rows)} {run.kind} of the collection, themselves left out")
+    found = _images(run, n) if kind == "image" else _texts(run, n)
+    if found is None:
+        return None
+    return _Queries(found[0], np.full(len(found[0]), -1, np.int64), f"{len(found[0])} {found[1]}")
+
+
+def _texts(run: Run, n: int) -> tuple[Floats, str] | None:
     """Return embeddings (Q, D) of the collection's captions, or of generic prompts where it has few.
 
     None where there are neither: imported embeddings may be of a model that nobody knows, or that is not here.
     """
-    have = run.snapshot.count("texts")
-    if have >= CAPTIONS:
-        rows = sample_rows(((b.ids, b.embeddings) for b in live(run.snapshot, "texts")), have, n, seed=SEED)
-        return rows, "captions"
+    if run.snapshot.count("texts") >= CAPTIONS:
+        return _sample(run, "texts", n), "captions"
     if run.snapshot.manifest.encoder.get("fingerprint") is None:
         return None
     return np.asarray(run.encoder().encode_texts(generic_prompts(n)), np.float32), "generic prompts"
 
 
-def _image_queries(run: Run, n: int) -> tuple[Floats, Ints]:
-    """Return embeddings (Q, D) of live images, spread evenly, and their ids (Q,)."""
-    have = run.snapshot.count("images")
+def _images(run: Run, n: int) -> tuple[Floats, str] | None:
+    """Return embeddings (Q, D) of the collection's images; None where it has hardly any, as a caption bank has."""
+    return (_sample(run, "images", n), "images") if run.snapshot.count("images") >= CAPTIONS else None
+
+
+def _sample(run: Run, kind: str, n: int) -> Floats:
+    have = run.snapshot.count(kind)
+    return sample_rows(((b.ids, b.embeddings) for b in live(run.snapshot, kind)), have, n, seed=SEED)
+
+
+def _spread(run: Run, n: int) -> tuple[Floats, Ints]:
+    """Return embeddings (Q, D) of live rows, spread evenly, and their ids (Q,)."""
+    have = run.rows
     at = np.sort(np.random.default_rng(SEED).choice(have, min(n, have), replace=False))
     ids, rows, start = [np.empty(0, np.int64)], [np.empty((0, run.snapshot.manifest.dim), np.float32)], 0
-    for block in live(run.snapshot):
+    for block in live(run.snapshot, run.kind):
         here = at[slice(*np.searchsorted(at, (start, start + len(block.ids))))] - start
         ids.append(np.asarray(block.ids)[here])
         rows.append(as_float32(block.embeddings[here]))

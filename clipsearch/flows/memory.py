@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.flows.calibrate_rows import live_ids
-from clipsearch.match.scores import content_keys, sample
+from clipsearch.flows.sampling import sampled_ids
 from clipsearch.store import Snapshot
 from clipsearch.types import EmbeddingBlock, Halves, Ints
 
@@ -38,9 +37,7 @@ class MemoryVersion:
     @classmethod
     def read(cls, snapshot: Snapshot, limit: int) -> "MemoryVersion":
         """Read the live rows, at most ``limit`` pictures, chosen by content, and the captions of those."""
-        ids = live_ids(snapshot, "images")
-        if len(ids) > limit:
-            ids = np.sort(_sampled(snapshot, ids, limit))
+        ids = np.sort(sampled_ids(snapshot, limit))
         nobody = np.full(len(ids), -1, np.int64)
         images = MemoryRows(ids, snapshot.embeddings("images", ids), nobody)
         linked = [text for text in snapshot.captions() if text.image_id is not None]
@@ -94,16 +91,3 @@ class MemoryVersion:
         rows = self.kinds["texts"]
         linked = rows.owners >= 0
         return rows.owners[linked], rows.ids[linked]
-
-
-def _sampled(snapshot: Snapshot, live: Ints, limit: int) -> Ints:
-    """Return the ids of ``limit`` rows by their contents, so that the order on the disk does not matter."""
-    ids, keys = [], []
-    for block in snapshot.blocks("images"):
-        for start in range(0, len(block.ids), 8192):
-            part = slice(start, start + 8192)
-            ids.append(block.ids[part])
-            keys.append(content_keys(block.embeddings[part]))
-    joined, hashed = np.concatenate(ids), np.concatenate(keys)
-    alive = np.isin(joined, live)
-    return joined[alive][sample(hashed[alive], limit)]

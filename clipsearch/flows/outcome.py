@@ -50,7 +50,7 @@ def report_on(run: Run, record: IndexRecord, action: str, rows: int, *, resumed:
     recall = {kind: found.recall for kind, found in record.measured.items()}
     shown = ", ".join(f"{value:.3f} for {kind} queries" for kind, value in recall.items())
     seconds = time.monotonic() - run.start
-    line = f"{record.recipe.type} {_VERBS[action]} {record.rows:,} images in {seconds:.0f} s"
+    line = f"{record.recipe.type} {_VERBS[action]} {record.rows:,} {record.kind} in {seconds:.0f} s"
     line = f"{line}, going on from where it was stopped" if resumed else line
     return BuildReport(
         action,

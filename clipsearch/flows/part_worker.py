@@ -33,6 +33,7 @@ class PartTask:
     Attributes:
         path: the collection.
         manifest: the version, as ``Snapshot`` takes it.
+        kind: of the rows, "images" or "texts".
         recipe: of the index.
         trained: file of the trained, empty index.
         name: the file to write, in the folder of ``trained``.
@@ -43,6 +44,7 @@ class PartTask:
 
     path: str
     manifest: Manifest
+    kind: str
     recipe: Recipe
     trained: str
     name: str
@@ -79,7 +81,7 @@ def run_parts(tasks: Sequence[PartTask], jobs: int, told: Told) -> Generator[tup
 def fill(task: PartTask, told: Told | None = None) -> SavedFile:
     """Fill one part and put its file in place."""
     filler, done = PartFiller(task.recipe, task.trained), 0
-    for block in joined(live_range(Snapshot(task.path, task.manifest), task.start, task.n)):
+    for block in joined(live_range(Snapshot(task.path, task.manifest), task.start, task.n, task.kind)):
         filler.add(task.start + done, block.embeddings)
         done += len(block.ids)
         if told is not None:
@@ -154,7 +156,7 @@ def _understood(answer: dict[str, Any]) -> SavedFile:  # Any: JSON
 
 
 def _to_line(task: PartTask) -> bytes:
-    plain = {name: getattr(task, name) for name in ("path", "trained", "name", "number", "start", "n")}
+    plain = {name: getattr(task, name) for name in ("path", "kind", "trained", "name", "number", "start", "n")}
     manifest = to_bytes(task.manifest).decode()
     return json.dumps({**plain, "recipe": asdict(task.recipe), "manifest": manifest}).encode() + b"\n"
 

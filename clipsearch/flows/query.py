@@ -88,7 +88,7 @@ def answer(
     judge = judge or Judge()
     if feedback is not None:
         xq, judge = feedback(xq), Judge(None, "queries moved by more and less are not calibrated")
-    kinds = [query_kind(query) for query in queries]
+    kinds = [query_kind(query, target) for query in queries]
     efforts = efforts_for(index, kinds, recall)
     usable = target == "image" and allowed is None and feedback is None  # what rungs were measured on
     augmenter = augmenter or Augmenter()
@@ -117,7 +117,7 @@ def answer(
         ids, scores = _final(ids[:k], scores[:k])
         rows = LazyHits(snapshot, KINDS[target], ids, scores)
         added = (*augmenter.notes(query.terms), *((drawn.note,) if drawn.note else ()))
-        said = (*own_notes[q], *effort_note(efforts, kinds[q], recall), *added, *general)
+        said = (*own_notes[q], *effort_note(efforts, kinds[q], recall, target), *added, *general)
         levels = {} if judged.p_value is None else LEVELS.as_dict()
         results.append(
             SearchResult(

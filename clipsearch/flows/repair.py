@@ -16,7 +16,7 @@ from clipsearch.flows.augment_files import FOLDER as AUGMENT
 from clipsearch.flows.augment_files import withdraw as withdraw_augment
 from clipsearch.flows.calibration_files import FOLDER as CALIBRATION
 from clipsearch.flows.calibration_files import withdraw_calibration
-from clipsearch.flows.index_files import FOLDER as INDEX
+from clipsearch.flows.index_folders import INDEX_FOLDERS
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.verify import DAMAGED, Verification, verify
 from clipsearch.generate.cache import GeneratedFolder
@@ -87,10 +87,10 @@ def repair(
         done.made.append("generated/ledger.check")
     if "generated" in kinds:
         done.moved += _move_pictures(path)
-    if INDEX in kinds:
+    for kind in [kind for kind, folder in INDEX_FOLDERS.items() if folder in kinds]:
         from clipsearch.flows.build import update_index
 
-        done.made.append(update_index(store, encoder, retrain=True, progress=progress).line)
+        done.made.append(update_index(store, encoder, kind=kind, retrain=True, progress=progress).line)
     if CALIBRATION in kinds:
         from clipsearch.flows.calibrate import renew
 

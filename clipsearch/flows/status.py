@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from clipsearch.errors import CorruptShardError
 from clipsearch.flows.augmenter import describe
 from clipsearch.flows.calibration_files import load_calibration
+from clipsearch.flows.index_folders import read_index_pointer
 from clipsearch.flows.verdicts import staleness
-from clipsearch.flows.view import INDEX_TYPE, read_index_pointer
+from clipsearch.flows.view import INDEX_TYPE
 from clipsearch.store import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """The built index of the images.
+    """A built index, of the images or of the texts.
 
     Attributes:
         type: "ivfflat", "ivfpq", or "flat" where there is none and one would pay.
@@ -51,7 +52,7 @@ class CollectionStatus:
         roots: (folder, whether it is there now, live images below it); "" stands for imported rows with given paths.
         created: when the collection was made, ISO 8601; ``updated``: when this version was.
         index_type: what searches of images use.
-        index: the built index, or None where every image is compared.
+        index: the built index, or None where every image is compared; ``text_index``: that of the texts.
         calibrated: whether searches for pictures get a verdict; ``calibration``: for which kinds of query, made from
             what, or why not.
         augment: which rungs searches for texts use and what they change, or why none.
@@ -74,6 +75,7 @@ class CollectionStatus:
     updated: str
     index_type: str = INDEX_TYPE
     index: IndexStatus | None = None
+    text_index: IndexStatus | None = None
     calibrated: bool = False
     calibration: str = ""
     augment: str = ""
@@ -87,7 +89,7 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
     from clipsearch.flows.compact import advice
 
     manifest = snapshot.manifest
-    index = _index(snapshot)
+    index = _index(snapshot, "images")
     calibrated, calibration = _calibration(snapshot)
     return CollectionStatus(
         name=os.path.basename(snapshot.path),
@@ -105,6 +107,7 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
         updated=manifest.committed,
         index_type=INDEX_TYPE if index is None else index.type,
         index=index,
+        text_index=_index(snapshot, "texts"),
         calibrated=calibrated,
         calibration=calibration,
         augment=describe(snapshot),
@@ -114,23 +117,23 @@ def read_status(snapshot: Snapshot) -> CollectionStatus:
     )
 
 
-def _index(snapshot: Snapshot) -> IndexStatus | None:
+def _index(snapshot: Snapshot, kind: str) -> IndexStatus | None:
     from clipsearch.index.choose import FLAT_ROWS
 
-    pointer = read_index_pointer(snapshot.path)
-    if pointer is None and snapshot.count("images") < FLAT_ROWS:
+    pointer = read_index_pointer(snapshot.path, kind)
+    if pointer is None and snapshot.count(kind) < FLAT_ROWS:
         return None
     from clipsearch.flows.drift import advice
     from clipsearch.flows.index_files import read_record
 
     try:
-        record = read_record(snapshot.path)
+        record = read_record(snapshot.path, kind)
     except CorruptShardError as problem:
         return IndexStatus(INDEX_TYPE, advice=str(problem).replace("\n", " "))
     if record is None:
-        return IndexStatus(INDEX_TYPE, advice=advice(snapshot, None))
+        return IndexStatus(INDEX_TYPE, advice=advice(snapshot, None, kind))
     known = frozenset(record.shards)
-    later = [entry.rows for entry in snapshot.manifest.files_of("images") if entry.name not in known]
+    later = [entry.rows for entry in snapshot.manifest.files_of(kind) if entry.name not in known]
     return IndexStatus(
         type=record.recipe.type,
         rows=record.rows,
@@ -142,7 +145,7 @@ def _index(snapshot: Snapshot) -> IndexStatus | None:
         trained=record.trained,
         trained_rows=record.trained_rows,
         imbalance=record.imbalance,
-        advice=advice(snapshot, record),
+        advice=advice(snapshot, record, kind),
     )
 
 

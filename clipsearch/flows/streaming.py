@@ -17,16 +17,16 @@ def live(snapshot: Snapshot, kind: str = "images") -> Iterator[EmbeddingBlock]:
         trim(snapshot.path)
 
 
-def live_ids(snapshot: Snapshot) -> Iterator[Ints]:
-    """Yield the ids of the live images in the same order; their rows are not read."""
-    for piece in _ordered(snapshot, "images"):
+def live_ids(snapshot: Snapshot, kind: str = "images") -> Iterator[Ints]:
+    """Yield the ids of the live rows in the same order; the rows are not read."""
+    for piece in _ordered(snapshot, kind):
         yield piece.ids
 
 
-def live_range(snapshot: Snapshot, start: int, n: int) -> Iterator[EmbeddingBlock]:
+def live_range(snapshot: Snapshot, start: int, n: int, kind: str = "images") -> Iterator[EmbeddingBlock]:
     """Yield ``n`` live rows from the ``start``-th on; those before it are not read."""
     at = 0
-    for piece in _ordered(snapshot, "images"):
+    for piece in _ordered(snapshot, kind):
         first, last = max(start - at, 0), min(start + n - at, len(piece.ids))
         if first < last:
             yield EmbeddingBlock(piece.ids[first:last], piece.embeddings[first:last])

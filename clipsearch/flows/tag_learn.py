@@ -25,10 +25,11 @@ from clipsearch.flows.captions import captions_by_image
 from clipsearch.flows.evaluate import live_blocks
 from clipsearch.flows.labelled import Labelled, Pairs, find_labelled
 from clipsearch.flows.progress import Progress
+from clipsearch.flows.sampling import ids_and_keys
 from clipsearch.flows.tagger import COLUMN, LEVEL, Tagger, generic_words, widened
 from clipsearch.match.scores import content_keys
 from clipsearch.store import Snapshot
-from clipsearch.types import Floats, Ints
+from clipsearch.types import Floats
 
 PAIRS = 8_000_000  # pictures times labels that are looked at to learn; all are looked at to give
 MIN_WITNESSES = 100  # captioned pictures
@@ -85,7 +86,7 @@ def learn(
     witnesses = find_labelled(snapshot, known.names, truth) if truth is not None else None
     # as they are kept beside the column, so that pictures that come later get the very same tags
     embeddings = embed_known(known, encoder, tell).astype(np.float16).astype(np.float32)
-    ids, keys = _ids_and_keys(snapshot)
+    ids, keys = ids_and_keys(snapshot)
     background = generic_words(snapshot.path, encoder)
     most = max(PAIRS // max(len(known.labels), 1), 200)
     some = np.sort(ids[np.argsort(keys, kind="stable")[:most]])
@@ -138,12 +139,6 @@ def _understood(labels: LabelSet, encoder: Encoder) -> tuple[LabelSet, tuple[str
     kept = {label.name for label in good}
     withheld = tuple(label.name for label in labels.labels if label.name not in kept)
     return replace(labels, labels=good), withheld
-
-
-def _ids_and_keys(snapshot: Snapshot) -> tuple[Ints, NDArray[np.uint64]]:
-    """Return ids and content keys (n,) of the live pictures."""
-    blocks = [(block.ids, content_keys(block.embeddings)) for block in live_blocks(snapshot)]
-    return np.concatenate([ids for ids, _ in blocks]), np.concatenate([keys for _, keys in blocks])
 
 
 def _captioned(snapshot: Snapshot, labels: Sequence[Label], most: int) -> Labelled | None:

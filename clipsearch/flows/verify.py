@@ -18,8 +18,8 @@ from clipsearch.flows.augment_files import file_problems
 from clipsearch.flows.build_state import STATE, kept_files, read_state
 from clipsearch.flows.calibration_files import FOLDER as CALIBRATION
 from clipsearch.flows.calibration_files import saved_files
-from clipsearch.flows.index_files import FOLDER as INDEX
 from clipsearch.flows.index_files import IndexRecord, files_in_force, read_record
+from clipsearch.flows.index_folders import INDEX_FOLDERS
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.saved_files import SavedFile
 from clipsearch.generate.cache import GeneratedFolder
@@ -28,7 +28,7 @@ from clipsearch.store.checking import Checked, Damage, check_store, file_problem
 from clipsearch.store.files import CURRENT, read_bytes, sha256
 
 DAMAGED = "damaged"  # folder that 'clipsearch repair' moves damaged files to
-_INDEX_TODO = "'clipsearch repair' builds it again; until then every picture is compared."
+_INDEX_TODO = "'clipsearch repair' builds it again; until then all {} are compared."
 _CALIBRATION_TODO = "'clipsearch repair' makes it again; until then searches have no verdict."
 _AUGMENT_TODO = "'clipsearch repair' puts it out of use; 'clipsearch augment fit' makes it again."
 _LEDGER_TODO = "'clipsearch repair' keeps a copy in damaged/ and goes on with the rows that can be read."
@@ -85,7 +85,8 @@ def verify(path: str, progress: Callable[[Progress], None] | None = None) -> Ver
 
     found = check_store(path, tell)
     notes: list[str] = []
-    _check_index(path, found, tell)
+    for kind in INDEX_FOLDERS:
+        _check_index(path, kind, found, tell)
     _check_calibration(path, found, notes, tell)
     _check_augment(path, found)
     _check_generated(path, found, notes)
@@ -130,23 +131,24 @@ def _check_saved(
         tell(file.bytes)
 
 
-def _check_index(path: str, found: Checked, tell: Callable[[int], None]) -> None:
-    folder = os.path.join(path, INDEX)
-    found.known |= {f"{INDEX}/{name}" for name in kept_files(folder)}
+def _check_index(path: str, kind: str, found: Checked, tell: Callable[[int], None]) -> None:
+    own, todo = INDEX_FOLDERS[kind], _INDEX_TODO.format(kind)
+    folder = os.path.join(path, own)
+    found.known |= {f"{own}/{name}" for name in kept_files(folder)}
     if os.path.exists(os.path.join(folder, STATE)) and read_state(folder) is None:
-        _add(found, f"{INDEX}/{STATE}", INDEX, "it is not what was written", "The build that was begun starts anew.")
+        _add(found, f"{own}/{STATE}", own, "it is not what was written", "The build that was begun starts anew.")
     try:
-        record = read_record(path)
+        record = read_record(path, kind)
     except CorruptShardError as problem:
-        _add(found, f"{INDEX}/{CURRENT}", INDEX, str(problem).split("\n", 1)[0], _INDEX_TODO)
+        _add(found, f"{own}/{CURRENT}", own, str(problem).split("\n", 1)[0], todo)
         return
     if record is None:
         return
-    found.known |= {f"{INDEX}/{CURRENT}", *(f"{INDEX}/{name}" for name in files_in_force(path))}
-    _check_saved(path, INDEX, record.files, found, _INDEX_TODO, tell)
-    for name in files_in_force(path):
+    found.known |= {f"{own}/{CURRENT}", *(f"{own}/{name}" for name in files_in_force(path, kind))}
+    _check_saved(path, own, record.files, found, todo, tell)
+    for name in files_in_force(path, kind):
         if name.endswith(".recipe.toml"):
-            _add(found, f"{INDEX}/{name}", INDEX, _recipe_problem(os.path.join(folder, name), record), _INDEX_TODO)
+            _add(found, f"{own}/{name}", own, _recipe_problem(os.path.join(folder, name), record), todo)
 
 
 def _recipe_problem(where: str, record: IndexRecord) -> str | None:

@@ -1,18 +1,17 @@
 """One version of a collection, ready to be searched."""
 
 import hashlib
-import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.flows import augment_files
 from clipsearch.flows.calibration_files import load_calibration, pointer_of
+from clipsearch.flows.index_folders import INDEX_FOLDERS, read_index_pointer
 from clipsearch.flows.verdicts import Judge, make_judge
 from clipsearch.index import INDEX_TYPES
 from clipsearch.index.base import VectorIndex
 from clipsearch.store import Snapshot
-from clipsearch.store.files import derived_pointer
 from clipsearch.types import Ints
 
 if TYPE_CHECKING:
@@ -24,18 +23,13 @@ INDEX_TYPE = "flat"
 FILTERS = 32  # whose calibrations are remembered
 
 
-def read_index_pointer(path: str) -> bytes | None:
-    """Return the content of ``index/CURRENT``, which names a collection's built index; None where there is none."""
-    return derived_pointer(os.path.join(path, "index"))
-
-
 class View:
     """One version of a collection, its indexes, each made on first use and warmed on second, and its last filters."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.built = read_index_pointer(snapshot.path)  # which built index was in force
-        self.notes: tuple[str, ...] = ()  # why a built index is not used
+        self.built = {kind: read_index_pointer(snapshot.path, kind) for kind in INDEX_FOLDERS}  # which were in force
+        self.notes: dict[str, tuple[str, ...]] = {}  # why a built index is not used, by kind of rows
         self._cold: dict[str, Any] = {}  # Any: a FlatIndex; registries give classes untyped
         self._warm: dict[str, VectorIndex] = {}
         self._masks: dict[str, MaskCache] = {}
@@ -120,12 +114,16 @@ class View:
             self._cold[kind] = self._make(kind)
             return self._cold[kind]
 
+    def is_current(self) -> bool:
+        """Tell whether the built indexes are those in force."""
+        return all(read_index_pointer(self.snapshot.path, kind) == built for kind, built in self.built.items())
+
     def _make(self, kind: str) -> Any:  # Any: as _cold
-        """Open the built index of the images where there is one, else make an exact one."""
-        if kind == "images" and self.built is not None:
+        """Open the built index of a kind of rows where there is one, else make an exact one."""
+        if self.built[kind] is not None:
             from clipsearch.flows.index_files import open_index
 
-            built, self.notes = open_index(self.snapshot)
+            built, self.notes[kind] = open_index(self.snapshot, kind)
             if built is not None:
                 return built
         return _make_index(self.snapshot, kind)

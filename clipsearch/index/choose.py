@@ -36,7 +36,14 @@ def lists_for(n: int) -> int:
 
 
 def choose_recipe(
-    n: int, dim: int, memory_bytes: int, index_type: str = "auto", *, jobs: int = 1, flops: float = FLOPS
+    n: int,
+    dim: int,
+    memory_bytes: int,
+    index_type: str = "auto",
+    *,
+    jobs: int = 1,
+    flops: float = FLOPS,
+    noun: str = "images",
 ) -> Choice:
     """Choose a recipe for ``n`` rows (n, dim) that can be built within ``memory_bytes``.
 
@@ -47,6 +54,7 @@ def choose_recipe(
         index_type: "auto", "flat", "ivfflat" or "ivfpq".
         jobs: processes that add rows.
         flops: floating point operations a second of this machine, for the time it will take.
+        noun: what the rows are, for the line.
 
     Raises:
         InputError: the memory is too small, or the rows too few for the type; with figures.
@@ -56,32 +64,34 @@ def choose_recipe(
         raise UnknownNameError(suggest("index type", index_type, ("auto", *TYPES)))
     if index_type == "flat" or (index_type == "auto" and n < FLAT_ROWS):
         why = "as asked" if index_type == "flat" else f"below {FLAT_ROWS:,} it costs less than encoding a query"
-        return Choice(Recipe("flat", dim=dim, name="flat"), f"exact search over {n:,} images ({why})")
+        return Choice(Recipe("flat", dim=dim, name="flat"), f"exact search over {n:,} {noun} ({why})")
     wanted = "ivfpq" if index_type == "auto" else index_type
     options = [_sized(load_recipe(name), n, dim, memory_bytes, jobs) for name in _candidates(wanted)]
     options = [recipe for recipe in options if least_points(recipe) <= n] or options[:1]
     check_points(options[0], n)
     for recipe in options:
         if peak_bytes(recipe, n, jobs) <= memory_bytes:
-            return choice_of(recipe, n, memory_bytes, jobs=jobs, flops=flops)
+            return choice_of(recipe, n, memory_bytes, jobs=jobs, flops=flops, noun=noun)
     least = min(options, key=lambda recipe: peak_bytes(recipe, n, jobs))
     raise too_little(least, n, memory_bytes, jobs)
 
 
-def choice_of(recipe: Recipe, n: int, memory_bytes: int, *, jobs: int = 1, flops: float = FLOPS) -> Choice:
+def choice_of(
+    recipe: Recipe, n: int, memory_bytes: int, *, jobs: int = 1, flops: float = FLOPS, noun: str = "images"
+) -> Choice:
     """Return a recipe as a choice, with what it costs in its line.
 
     Raises:
         InputError: the memory is too small, with figures.
     """
     if recipe.type == "flat":
-        return Choice(recipe, f"exact search over {n:,} images (as the recipe {recipe.name!r} says)")
+        return Choice(recipe, f"exact search over {n:,} {noun} (as the recipe {recipe.name!r} says)")
     costs = costs_of(recipe, n, jobs, flops)
     if costs.memory > memory_bytes:
         raise too_little(recipe, n, memory_bytes, jobs)
     lists = "memory-mapped lists" if recipe.is_mapped else "lists in memory"
     why = (
-        f"{recipe.type} for {n:,} images: {recipe.nlist:,} {lists}, {recipe.code_bytes + 8} bytes a row; building "
+        f"{recipe.type} for {n:,} {noun}: {recipe.nlist:,} {lists}, {recipe.code_bytes + 8} bytes a row; building "
         f"takes up to {size(costs.memory)} of memory ({size(memory_bytes)} allowed), {size(costs.disk)} of disk, "
         f"about {duration(costs.seconds)}"
     )

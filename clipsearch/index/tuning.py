@@ -135,11 +135,13 @@ def cheapest(points: Sequence[OperatingPoint], recall: float) -> OperatingPoint 
 
 
 def effort_for(points: Sequence[OperatingPoint], recall: float | None) -> Effort | None:
-    """Return the settings for a recall: the cheapest that reach it, else comparing all rows.
+    """Return the settings for a recall: the cheapest that reach it, else comparing all rows, as 1 always does.
 
-    Where no recall is asked (None) the default is a wish and not a demand: what reaches it, else the best there is.
+    Where no recall is asked (None) the default is a wish and not a demand: what reaches it, else the best there is;
     None comes back where nothing was measured.
     """
+    if recall == 1 or (not points and recall is not None):
+        return EXACT  # a sample that was answered without a miss promises nothing
     if not points:
         return None
     point = cheapest(points, DEFAULT_RECALL if recall is None else recall)

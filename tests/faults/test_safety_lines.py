@@ -61,7 +61,7 @@ LINES = [
     Line("a sidecar's digest", "store/stamps.py", "        if sha256_of_file(where) != digest:", "        if False:",
          f"{READER} -k changed_sidecar_is_noticed"),
     Line("an index's digest before faiss reads it", "flows/index_files.py",
-         "    if not is_whole(snapshot.stamps, FOLDER, file):", "    if False:",
+         "    if not is_whole(snapshot.stamps, folder, file):", "    if False:",
          "tests/end_to_end/test_build.py -k 'damaged_index_never and flipped'"),
     Line("the digests of verify", "store/checking.py", 'return None if sha256_of_file(where) == digest else "its digest differs"',
          "return None", f"{VERIFY} -k flipped_emptied"),

@@ -95,6 +95,9 @@ class FakeCollection:
             raise self.failure
         return self.report
 
+    def count(self, target: str) -> int:
+        return 6 if target == "image" else 0
+
     def status(self) -> Any:
         return SimpleNamespace(version=self.version, roots=self.roots)
 

@@ -125,15 +125,14 @@ def test_answers_stay_the_same_and_everything_is_whole(path):
 def test_what_was_derived_from_the_rows_stays_in_use(path):
     compact(Store.open(path))
     snapshot = Store.open(path).snapshot()
-    record = read_record(str(path))
-    if HAS_FAISS:
-        assert {e.name for e in snapshot.manifest.files_of("images")} <= set(record.shards)
+    for kind in ("images", "texts") if HAS_FAISS else ():
+        assert {e.name for e in snapshot.manifest.files_of(kind)} <= set(read_record(str(path), kind).shards)
     with clipsearch.open(path) as collection:
         status = collection.status()
         assert status.calibrated
-        collection.search(vector=QUERIES[0])
-        assert collection._current().notes == ()
-        assert not HAS_FAISS or status.index.uncovered == 0
+        for target in ("image", "text"):
+            assert collection.search(vector=QUERIES[0], target=target).notes == ()
+        assert not HAS_FAISS or (status.index.uncovered, status.text_index.uncovered) == (0, 0)
     from clipsearch.flows.calibrate import renew
 
     assert not renew(Store.open(path), clipsearch.open(path).encoder)

@@ -24,7 +24,8 @@ def test_the_cheapest_point_that_reaches_the_recall_is_taken():
 def test_a_recall_that_nothing_reaches_is_exact_if_asked_for_and_the_best_if_not():
     assert effort_for(POINTS, 0.999) == EXACT
     assert effort_for(POINTS[:2], None) == Effort(16, 10)
-    assert effort_for([], 0.9) is None
+    assert effort_for([], 0.9) == EXACT and effort_for([], None) is None
+    assert effort_for([OperatingPoint(512, 80, 1.0, 9.0)], 1.0) == EXACT, "all of a sample is not all"
 
 
 def test_recall_counts_answers_that_tie_with_the_tenth():
