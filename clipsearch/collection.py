@@ -499,8 +499,8 @@ class Collection:
             imagine: draw a picture for the text (a minute at most) and let it take part in that order, where
                 ``fit_augment(["imagined"])`` switched that on; "anyway" does so without evidence. ``notes`` says what
                 was drawn, or why nothing was; the search never fails of it.
-            fold: fold pictures that show the same thing (the same bytes or picture, the same burst) into one hit;
-                ``SearchResult.folded`` has the others. The verdict does not depend on it.
+            fold: fold pictures that show the same thing (the same bytes or picture, the same burst), or texts of the
+                same words, into one hit; ``SearchResult.folded`` has the others. The verdict does not depend on it.
             more: row ids of pictures that the hits should be more like; the query itself always weighs most.
             less: row ids of pictures that they should be less like.
 
@@ -748,7 +748,7 @@ class Collection:
         seen = decoded(data, self.encoder)
         row = embed(build_queries(None, seen)[0], self.encoder.dim, lambda: self.encoder)[0][0]
         captions = cast(
-            SearchResult, self.search(image=seen, target="text", k=k, where=where)
+            SearchResult, self.search(image=seen, target="text", k=k, where=where, fold=True)
         )  # one picture, one answer
         found = describer.describe(_called(image), row, captions, k, always=compose)
         if model is None:

@@ -68,7 +68,7 @@ NOTHING_FOUND = 1
 @click.option(
     "--fold/--no-fold",
     default=None,
-    help="Fold copies and bursts into one hit, with a count; done where the count is shown: at a terminal, in JSON.",
+    help="Fold copies, bursts and equal captions into one hit with a count; done where it is shown: terminal and JSON.",
 )
 @again_options
 @click.option("--explain", is_flag=True, help="Say of each hit its rank by score alone, and what changed it.")

@@ -74,7 +74,7 @@ def answer(
         judge: gives the verdicts; None leaves all answers uncalibrated.
         augmenter: puts the nearest pictures of a text into a new order; None leaves the order of the scores. Verdicts
             are given before.
-        fold: fold pictures that show the same thing into one hit; after the verdict.
+        fold: fold pictures that show the same thing, or texts of the same words, into one hit; after the verdict.
         feedback: moves the queries (Q, D) towards pictures and away from others; then no verdict is given.
 
     Raises:
@@ -109,9 +109,9 @@ def answer(
         if augmenter.covers(query.terms, not own_notes[q]):
             ids, scores, why = augmenter.reorder(snapshot, xq[q], ids, scores, drawn.embedding)
         others: tuple[tuple[int, ...], ...] = ()
-        if fold and target == "image":
+        if fold:
             fetch = _more(index, xq[q : q + 1], allowed, efforts[kinds[q]], own, snapshot)
-            left = fold_hits(snapshot, ids, scores, k, fetch)
+            left = fold_hits(snapshot, KINDS[target], ids, scores, k, fetch)
             ids, scores, others = left.ids, left.scores, left.others
             why = tuple(why[at] for at in left.at.tolist()) if why else ()
         ids, scores = _final(ids[:k], scores[:k])

@@ -49,8 +49,8 @@ def path_fields(path: str | bytes) -> dict[str, str]:
 def hit_object(hit: Hit, query: str, verdict: str | None = None, folded: Sequence[int] = ()) -> dict[str, Any]:
     """Return a hit as ``clipsearch.hit/1``; columns that were added later stand behind all else, by their names.
 
-    ``verdict`` marks a hit that is only the nearest of what does not match; ``folded`` are the row ids of pictures
-    that show the same thing.
+    ``verdict`` marks a hit that is only the nearest of what does not match; ``folded`` are the row ids of those
+    that show or say the same.
     """
     marked: dict[str, Any] = {} if verdict is None else {"verdict": verdict}
     marked |= {"folded": list(folded)} if folded else {}

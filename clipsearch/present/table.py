@@ -119,14 +119,15 @@ _TEXT_COLUMNS = (*_HIT, Column("caption", fit=wrapped, least=24), Column("image"
 def hits_table(result: SearchResult, folder: str, width: int = 80, colour: bool = False) -> Iterator[str]:
     """Yield an answer as a table for a terminal of ``width`` cells; paths are relative to ``folder`` where shorter."""
     if result.target == "text":
+        columns = _TEXT_COLUMNS
         rows = [[rank(hit, result), score(hit), hit.text or "", os.path.basename(hit.path)] for hit in result.plain]
-        return render(*_badged(_TEXT_COLUMNS, rows, result), width, colour)
-    rows = [[rank(hit, result), score(hit), nearest(hit.path, folder)] for hit in result.plain]
-    columns = _IMAGE_COLUMNS
+    else:
+        columns = _IMAGE_COLUMNS
+        rows = [[rank(hit, result), score(hit), nearest(hit.path, folder)] for hit in result.plain]
     if any(result.folded):
-        columns = (*_HIT, _FOLDED, _IMAGE_COLUMNS[2])
+        columns = (*_HIT, _FOLDED, *columns[2:])
         alike = [f"+{len(others)}" if others else "" for others in result.folded]
-        rows = [[*row[:2], n, row[2]] for row, n in zip(rows, alike, strict=True)]
+        rows = [[*row[:2], n, *row[2:]] for row, n in zip(rows, alike, strict=True)]
     return render(*_badged(columns, rows, result), width, colour)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import InputError
+from clipsearch.flows import folding
 from clipsearch.flows.feedback import BETA, GAMMA, moved
 
 
@@ -59,10 +60,47 @@ def test_folding_goes_with_filters_and_leaving_out_the_query_itself(copied, phot
     assert names(copied.search("red", where="folder = '' AND name LIKE 'red%'", fold=True, k=10)) == ["red.png"]
 
 
-def test_captions_are_not_folded(copied):
-    np.testing.assert_array_equal(
-        copied.search("red", target="text", fold=True).ids, copied.search("red", target="text").ids
-    )
+@pytest.fixture
+def captioned(collection, photos):
+    """Besides its own captions one that stands at three pictures, in two spellings, and one that is much like it."""
+    file = photos / "said.csv"
+    said = ["a red thing", "A red  Thing", "a red thing", "a red thing indeed"]
+    rows = [f"{name}.png,{text}" for name, text in zip(("red", "green", "blue", "white"), said, strict=True)]
+    file.write_text("image,caption\n" + "\n".join(rows) + "\n")
+    collection.index_texts(file)
+    return collection
+
+
+def test_captions_of_the_same_words_are_one_hit(captioned):
+    n = captioned.count("text")
+    plain = captioned.search("a red thing", target="text", k=n)
+    folded = captioned.search("a red thing", target="text", k=n, fold=True)
+    words = [" ".join(hit.text.casefold().split()) for hit in plain]
+    assert words.count("a red thing") == 3 and len(folded) == len(set(words))
+    assert [" ".join(hit.text.casefold().split()) for hit in folded] == list(dict.fromkeys(words))
+    same = [hit.id for hit, said in zip(plain, words, strict=True) if said == "a red thing"]
+    at = folded.ids.tolist().index(same[0])
+    assert folded.folded[at] == tuple(same[1:]) and folded[at].text == plain[plain.ids.tolist().index(same[0])].text
+    assert folded.verdict == plain.verdict
+    assert len(captioned.search("a red thing", target="text", k=2, fold=True)) == 2
+
+
+def test_a_million_equal_captions_are_not_all_looked_at(captioned, monkeypatch):
+    monkeypatch.setattr(folding, "_same_words", lambda _, ids: [list(range(len(ids)))])
+    asked = []
+
+    def fetch(n):
+        asked.append(n)
+        return np.arange(n), np.ones(n, np.float32)
+
+    none = np.empty(0, np.int64), np.empty(0, np.float32)
+    left = folding.fold_hits(captioned._current().snapshot, "texts", *none, 10, fetch)
+    assert max(asked) < 2 * folding.MOST and len(left.ids) == 1 and len(left.others[0]) == max(asked) - 1
+
+
+def test_a_description_says_nothing_twice(captioned, photos):
+    said = [one.text for one in captioned.describe(photos / "red.png", k=5).sentences if one.source == "caption"]
+    assert len({" ".join(text.casefold().split()) for text in said}) == len(said) == 5
 
 
 def test_the_query_moves_as_rocchio_says(collection):
