@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.ingest import IndexReport
     from clipsearch.flows.outcome import BuildReport
     from clipsearch.flows.progress import Progress
-    from clipsearch.flows.query import Weighted
+    from clipsearch.flows.query_terms import Weighted
     from clipsearch.flows.tag import TagReport
     from clipsearch.types import GeneratedImage, Hit, Reordering, SearchResult, Skip, SkipReason, Verdict
 
@@ -81,7 +81,7 @@ _HOMES = {
     "clipsearch.flows.import_embeddings": ("ImportReport",),
     "clipsearch.flows.ingest": ("IndexReport",),
     "clipsearch.flows.progress": ("Progress",),
-    "clipsearch.flows.query": ("Weighted",),
+    "clipsearch.flows.query_terms": ("Weighted",),
     "clipsearch.flows.tag": ("TagReport",),
     "clipsearch.types": ("GeneratedImage", "Hit", "Reordering", "SearchResult", "Skip", "SkipReason", "Verdict"),
 }

@@ -24,7 +24,9 @@ from clipsearch.embed import choose_model, devices_of, load_encoder
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, LockedError, StorageError
 from clipsearch.flows.identity import check_encoder, check_known, encoder_record, record_for_embeddings
-from clipsearch.flows.query import KINDS, answer, build_queries, embed
+from clipsearch.flows.query import KINDS, answer
+from clipsearch.flows.query_embedding import embed
+from clipsearch.flows.query_terms import build_queries
 from clipsearch.flows.status import CollectionStatus, read_status
 from clipsearch.flows.view import View
 from clipsearch.registry import suggest

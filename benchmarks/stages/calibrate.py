@@ -35,7 +35,7 @@ from clipsearch.flows.calibrate import make_calibration
 from clipsearch.flows.calibrate_queries import Texts
 from clipsearch.flows.filtered_verdicts import filtered
 from clipsearch.flows.memory import MemoryRows, MemoryVersion
-from clipsearch.flows.query import build_queries
+from clipsearch.flows.query_terms import build_queries
 from clipsearch.flows.verdicts import Judge
 from clipsearch.store import ImageRow, Store, TextRow
 from clipsearch.types import EmbeddingBlock

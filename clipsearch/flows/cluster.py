@@ -19,7 +19,7 @@ from clipsearch.describe.labels import default_labels, embed_labels, shipped_emb
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.facts import Pictures
-from clipsearch.flows.query import LazyHits
+from clipsearch.flows.hits import LazyHits
 from clipsearch.flows.tagger import COLUMN as TAGS
 from clipsearch.flows.tagger import load_tagger
 from clipsearch.index.kmeans import Clusters, distinct_labels, spherical_kmeans

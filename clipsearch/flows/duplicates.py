@@ -21,8 +21,8 @@ from clipsearch.embed.preprocess import Preprocess
 from clipsearch.errors import InputError
 from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, hashed_pairs, kept, looks_same, same_bytes, twins
 from clipsearch.flows.facts import NO_LOOK, Facts, Pictures
+from clipsearch.flows.hits import image_path
 from clipsearch.flows.progress import Progress
-from clipsearch.flows.query import image_path
 from clipsearch.index.linkage import centre_groups
 from clipsearch.index.pairs import Pairs, near_pairs, union
 from clipsearch.store import Snapshot

@@ -17,8 +17,8 @@ from clipsearch.errors import CorruptShardError
 from clipsearch.store import plan, sidecar
 from clipsearch.store.files import read_bytes, sha256
 from clipsearch.store.manifest import FileEntry
-from clipsearch.store.reader import read_checked
 from clipsearch.store.schema import RESTORE
+from clipsearch.store.shard import read_checked
 from clipsearch.types import Ints
 
 TARGET_ROWS = 65_536

@@ -13,7 +13,7 @@ import pytest
 from planted import PLACES, PlantedEncoder, planted, text_of
 
 from clipsearch.flows.calibrate import renew
-from clipsearch.flows.query import build_queries
+from clipsearch.flows.query_terms import build_queries
 from clipsearch.index import INDEX_TYPES
 from clipsearch.index.flat import FlatIndex
 from clipsearch.index.recipe import load_recipe

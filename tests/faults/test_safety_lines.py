@@ -56,7 +56,7 @@ LINES = [
          "tests/unit/store/test_store_lock.py -k 'same_process'"),
     Line("the manifest's digest", "store/manifest.py", "    if sha256(data) != digest:", "    if False:",
          f"{READER} -k pointer_or_the_manifest"),
-    Line("a shard's digest", "store/reader.py", "    if sha256(data) != entry.sha256:", "    if False:",
+    Line("a shard's digest", "store/shard.py", "    if sha256(data) != entry.sha256:", "    if False:",
          f"{READER} -k never_read_from_a_shard"),
     Line("a sidecar's digest", "store/stamps.py", "        if sha256_of_file(where) != digest:", "        if False:",
          f"{READER} -k changed_sidecar_is_noticed"),

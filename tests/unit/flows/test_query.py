@@ -11,7 +11,8 @@ from PIL import Image
 from clipsearch import InputError, Weighted
 from clipsearch.embed.card import cards
 from clipsearch.errors import QueryImageError
-from clipsearch.flows.query import Query, Term, build_queries, embed
+from clipsearch.flows.query_embedding import embed
+from clipsearch.flows.query_terms import Query, Term, build_queries
 
 
 def weights_of(query):
