@@ -106,6 +106,22 @@ PLACES = {
     "stage": "stage,concert",
     "river": "river,creek,stream",
 }
+VEHICLE = "car,racecar,truck,vehicle,van,bus,taxi,traffic,jeep,street,road,race,racing,automobile"
+THINGS = {  # what questions take for granted: (words that mention it, words that might mean it)
+    "man": (MAN, HUMAN),
+    "woman": (WOMAN, HUMAN),
+    "child": (CHILD, HUMAN),
+    "dog": (DOG, ANIMAL),
+    "horse": ("horse", f"{ANIMAL},cowboy,rodeo,riding,polo,jockey"),
+    "bird": ("bird,duck,seagull,goose,geese", f"{ANIMAL},seagull,goose,geese,pigeon,swan"),
+    "car": ("car,racecar,truck", VEHICLE),
+    "bicycle": (
+        "bicycle,bike,cyclist,biker",
+        "bicycle,bike,cyclist,biker,biking,cycling,ride,riding,race,motorbike,scooter",
+    ),
+    "ball": (f"ball,{BALL}", f"ball,{BALL},game,player,play,playing,toy,catch,object,sport"),
+    "boat": ("boat,canoe,kayak", f"{WET},water,canoe,kayak,raft,sail,ship"),
+}
 COLOURS = ("black", "white", "brown", "red", "blue", "green", "yellow", "pink", "orange", "purple", "grey")
 NUMBERS = ("one", "two", "three", "four")
 _COLOUR = r"\b({})(?: and ({}))? (?:{})s?\b"
@@ -152,6 +168,15 @@ def questions(captions: Captions, seed: int = 0) -> list[Question]:
     made += _colours("shirt", "shirt|t-shirt|jersey|top", COLOURS[:2] + COLOURS[3:9], captions, [])
     made += _numbers("dogs", _dogs, captions, none)
     made += _numbers("people", _people, captions, nobody)
+    for thing, (words, unsure) in THINGS.items():
+        pool = {name: texts for name, texts in captions.items() if count(texts, words) >= LEAST}
+        without_it = [name for name, texts in captions.items() if not count(texts, unsure)]
+        made += _told("where thing", f"where is the {thing}?", PLACES, pool, LEAST, without_it)
+        if thing in ("man", "woman", "child"):
+            made += _told("thing does", f"what is the {thing} doing?", DOING, pool, LEAST, without_it)
+        if thing in ("horse", "bird"):
+            made += _told("thing does", f"what is the {thing} doing?", DOG_DOES, pool, 2, without_it)
+    made += _colours("shirt", "shirt", COLOURS[:2] + COLOURS[3:9], {}, nobody)
     return _sampled(made, rng)
 
 
