@@ -122,6 +122,7 @@ THINGS = {  # what questions take for granted: (words that mention it, words tha
     "ball": (f"ball,{BALL}", f"ball,{BALL},game,player,play,playing,toy,catch,object,sport"),
     "boat": ("boat,canoe,kayak", f"{WET},water,canoe,kayak,raft,sail,ship"),
 }
+DOES = {"man": DOING, "woman": DOING, "child": DOING, "horse": DOG_DOES, "bird": DOG_DOES}
 COLOURS = ("black", "white", "brown", "red", "blue", "green", "yellow", "pink", "orange", "purple", "grey")
 NUMBERS = ("one", "two", "three", "four")
 _COLOUR = r"\b({})(?: and ({}))? (?:{})s?\b"
@@ -168,16 +169,21 @@ def questions(captions: Captions, seed: int = 0) -> list[Question]:
     made += _colours("shirt", "shirt|t-shirt|jersey|top", COLOURS[:2] + COLOURS[3:9], captions, [])
     made += _numbers("dogs", _dogs, captions, none)
     made += _numbers("people", _people, captions, nobody)
-    for thing, (words, unsure) in THINGS.items():
-        pool = {name: texts for name, texts in captions.items() if count(texts, words) >= LEAST}
-        without_it = [name for name, texts in captions.items() if not count(texts, unsure)]
-        made += _told("where thing", f"where is the {thing}?", PLACES, pool, LEAST, without_it)
-        if thing in ("man", "woman", "child"):
-            made += _told("thing does", f"what is the {thing} doing?", DOING, pool, LEAST, without_it)
-        if thing in ("horse", "bird"):
-            made += _told("thing does", f"what is the {thing} doing?", DOG_DOES, pool, 2, without_it)
+    made += _things(captions)
     made += _colours("shirt", "shirt", COLOURS[:2] + COLOURS[3:9], {}, nobody)
     return _sampled(made, rng)
+
+
+def _things(captions: Captions) -> list[Question]:
+    """Return questions that take a thing for granted, where captions tell of it and where it is not."""
+    made: list[Question] = []
+    for thing, (words, unsure) in THINGS.items():
+        some = {name: texts for name, texts in captions.items() if count(texts, words) >= LEAST}
+        none = [name for name, texts in captions.items() if not count(texts, unsure)]
+        made += _told("where thing", f"where is the {thing}?", PLACES, some, LEAST, none)
+        if thing in DOES:
+            made += _told("thing does", f"what is the {thing} doing?", DOES[thing], some, LEAST, none)
+    return [one for one in made if one.form != "removed"]  # "doing" and "where" tell of that
 
 
 def classes(labels: Iterable[tuple[str, str]], words: Mapping[str, str], text: str) -> list[Question]:
