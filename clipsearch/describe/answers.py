@@ -32,9 +32,9 @@ from clipsearch.types import Floats
 ALPHA = 0.05  # share of pictures of which arbitrary words would pass for an answer
 NO = 0.5  # of a question for yes or no: words that fit no better than half of all are not there
 GROUPS = 999
-# What a question takes for granted is there up to this p of "is there ...?". About one picture in twenty without the
-# thing passes (one in ten without people, who have many words; Flickr8k dev, the half for choosing), so that hardly more
-# get an answer whatever the choices are. Of pictures with people half have a p above 0.05, one in ten above 0.2.
+# What a question takes for granted is there up to this p of "is there ...?". Chosen on one half of Flickr8k dev: of
+# pictures without the thing about one in twenty passes (without people, who have many words, one in ten), and of those
+# not all get an answer. Of pictures with people half have a p above 0.05, but only one in ten has one above 0.2.
 TAKEN = 0.2
 
 
