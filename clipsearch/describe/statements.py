@@ -188,7 +188,8 @@ def _taken(asked: str) -> Taken | None:
     if what.lower() in _NOTHING:
         return None
     words = _WORDS.get(what.lower(), (what,))
-    return Taken(what, tuple(_statements(word) for word in words), _fillers("{a}{}"))
+    fillers = _fillers("{a}{}")[::2]  # of these half tell as much at that level, in half the time
+    return Taken(what, tuple(_statements(word) for word in words), fillers)
 
 
 def _counted(number: str, what: str) -> tuple[str, ...]:
