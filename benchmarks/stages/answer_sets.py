@@ -106,6 +106,23 @@ PLACES = {
     "stage": "stage,concert",
     "river": "river,creek,stream",
 }
+VEHICLE = "car,racecar,truck,vehicle,van,bus,taxi,traffic,jeep,street,road,race,racing,automobile"
+THINGS = {  # what questions take for granted: (words that mention it, words that might mean it)
+    "man": (MAN, HUMAN),
+    "woman": (WOMAN, HUMAN),
+    "child": (CHILD, HUMAN),
+    "dog": (DOG, ANIMAL),
+    "horse": ("horse", f"{ANIMAL},cowboy,rodeo,riding,polo,jockey"),
+    "bird": ("bird,duck,seagull,goose,geese", f"{ANIMAL},seagull,goose,geese,pigeon,swan"),
+    "car": ("car,racecar,truck", VEHICLE),
+    "bicycle": (
+        "bicycle,bike,cyclist,biker",
+        "bicycle,bike,cyclist,biker,biking,cycling,ride,riding,race,motorbike,scooter",
+    ),
+    "ball": (f"ball,{BALL}", f"ball,{BALL},game,player,play,playing,toy,catch,object,sport"),
+    "boat": ("boat,canoe,kayak", f"{WET},water,canoe,kayak,raft,sail,ship"),
+}
+DOES = {"man": DOING, "woman": DOING, "child": DOING, "horse": DOG_DOES, "bird": DOG_DOES}
 COLOURS = ("black", "white", "brown", "red", "blue", "green", "yellow", "pink", "orange", "purple", "grey")
 NUMBERS = ("one", "two", "three", "four")
 _COLOUR = r"\b({})(?: and ({}))? (?:{})s?\b"
@@ -152,7 +169,21 @@ def questions(captions: Captions, seed: int = 0) -> list[Question]:
     made += _colours("shirt", "shirt|t-shirt|jersey|top", COLOURS[:2] + COLOURS[3:9], captions, [])
     made += _numbers("dogs", _dogs, captions, none)
     made += _numbers("people", _people, captions, nobody)
+    made += _things(captions)
+    made += _colours("shirt", "shirt", COLOURS[:2] + COLOURS[3:9], {}, nobody)
     return _sampled(made, rng)
+
+
+def _things(captions: Captions) -> list[Question]:
+    """Return questions that take a thing for granted, where captions tell of it and where it is not."""
+    made: list[Question] = []
+    for thing, (words, unsure) in THINGS.items():
+        some = {name: texts for name, texts in captions.items() if count(texts, words) >= LEAST}
+        none = [name for name, texts in captions.items() if not count(texts, unsure)]
+        made += _told("where thing", f"where is the {thing}?", PLACES, some, LEAST, none)
+        if thing in DOES:
+            made += _told("thing does", f"what is the {thing} doing?", DOES[thing], some, LEAST, none)
+    return [one for one in made if one.form != "removed"]  # "doing" and "where" tell of that
 
 
 def classes(labels: Iterable[tuple[str, str]], words: Mapping[str, str], text: str) -> list[Question]:

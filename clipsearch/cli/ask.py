@@ -100,15 +100,23 @@ def _say(console: Console, answer: "Answer") -> None:
         console.note("written by a model")
         return
     if answer.answer is None:
-        console.note(
-            "it cannot be told" if answer.kind == "yes or no" else "none of these: arbitrary words fit as well"
-        )
+        console.note(_why_none(answer))
     console.detail(f"p = {answer.p_value:.3g}; asked as: {dict(answer.statements)}")
     mark = {True: "*", False: " "}
     console.results(
         f"{mark[choice.text == answer.answer]} {printable(choice.text)}\t{choice.share:.2f}\t{choice.score:+.2f}"
         for choice in answer.choices
     )
+
+
+def _why_none(answer: "Answer") -> str:
+    from clipsearch.present.text import printable
+
+    if answer.kind == "yes or no":
+        return "it cannot be told"
+    if answer.missing is not None:
+        return f"none of these: nothing like {printable(repr(answer.missing))} seems to be there"
+    return "none of these: arbitrary words fit as well"
 
 
 def _ask_all(

@@ -45,6 +45,7 @@ _MASS = frozenset(
 )  # words without an article
 # fmt: on
 _PLURAL = ("s",)
+_PLURALS = ("people", "men", "women", "children")
 _SINGULAR = ("ss", "us", "is", "gas", "lens")
 
 
@@ -104,6 +105,8 @@ def article(words: str) -> str:
     if parts[-1] in _MASS:
         return ""
     if parts[-1].endswith(_PLURAL) and not parts[-1].endswith(_SINGULAR):
+        return ""
+    if parts[-1] in _PLURALS and "of" not in parts:
         return ""
     spoken = parts[0][0] in "aeio" or (parts[0].startswith(("um", "un", "up", "x-")) and not parts[0].startswith("uni"))
     return "an " if spoken and not parts[0].startswith("one") else "a "

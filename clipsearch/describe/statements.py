@@ -12,6 +12,9 @@ They are what "nothing of the kind is to be seen" looks like.
     where          where are they?             a photo taken at the beach a photo taken at the {thing}
     doing          what is the dog doing?      a dog is swimming          {thing}
     anything else  what is this?               a cat                      a {thing}
+
+What somebody does and where something is *take for granted* that it is there: "what is the dog doing?" asked where only
+snow is would be answered by what is done in snow. So these come with the statements of "is there a dog?".
 """
 
 import re
@@ -35,7 +38,12 @@ _COLOUR = re.compile(
     r"( in (it|the (picture|photo|image)))?",
     re.I,
 )
-_WHERE = re.compile(r"where (is|are|was|were) .+", re.I)
+_WHERE = re.compile(
+    r"where (is|are|was|were) (?P<who>(the |this |that |these |those |my |our |his |her |their )?\S+( .+?)??)"
+    r"( (sitting|standing|lying|sleeping|running|walking|playing|swimming|going|parked|located|now)( .+)?"
+    r"|( being)? (taken|shot|photographed|made)( .+)?)?",
+    re.I,
+)
 _DOING = re.compile(r"what (is|are) (?P<who>.+?) doing.*", re.I)
 _PLACE = re.compile(r"^(in|on|at|under|over|near|by|inside|outside|indoors|outdoors)\b", re.I)
 _TAIL = re.compile(r" (in|on) (it|this|the (picture|photo|image)|here)$", re.I)
@@ -43,6 +51,23 @@ _ONE = ("one", "1", "a", "an", "just one", "only one")
 _PEOPLE = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "sheep": "sheep"}
 _KINDS = {"people": ("people", "men", "women", "children")}
 _DETERMINER = re.compile(r"^(a|an|any|some|the) ", re.I)
+_THE = re.compile(r"^(a|an|any|some|the|this|that|these|those|my|our|his|her|their) ", re.I)
+_PRONOUNS = {"he": "man", "she": "woman", "they": "people"}
+_PERSONS = ("people", "men", "women", "children", "man", "woman", "boy", "girl")
+_WORDS = {  # what goes by several words is there if one of them is
+    **dict.fromkeys(("people", "person", "someone", "somebody", "everyone", "everybody"), _PERSONS),
+    **dict.fromkeys(("child", "kid"), ("child", "boy", "girl")),
+}
+_NOTHING = ("it", "this", "that", "i", "we", "you", "picture", "photo", "photograph", "image", "scene")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a question takes for granted: ``what``, in its words; statements of each word for it; fillers."""
+
+    what: str
+    statements: tuple[tuple[str, ...], ...]
+    fillers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +80,7 @@ class Asked:
         choices: the answers.
         statements: for each choice one statement or several; for "yes or no" only for yes.
         fillers: the same with arbitrary words.
+        taken: what has to be there for any choice to be right; None where nothing is named.
     """
 
     question: str
@@ -62,6 +88,7 @@ class Asked:
     choices: tuple[str, ...]
     statements: tuple[tuple[str, ...], ...]
     fillers: tuple[str, ...]
+    taken: Taken | None = None
 
     @property
     def is_yes_no(self) -> bool:
@@ -95,7 +122,7 @@ def read_question(question: str, choices: Sequence[str] | None) -> Asked:
         )
     _check(given)
     kind, statements, fillers = _by_form(asked, given)
-    return Asked(question, kind, tuple(given), tuple(statements), fillers)
+    return Asked(question, kind, tuple(given), tuple(statements), fillers, _taken(asked))
 
 
 def _check(choices: Sequence[str]) -> None:
@@ -135,13 +162,34 @@ def _by_form(asked: str, choices: Sequence[str]) -> tuple[str, list[tuple[str, .
         what = match["what"]
         return "what colour", [(f"{article(choice)}{choice} {what}",) for choice in choices], _fillers("{a}{}")
     if (match := _DOING.fullmatch(asked)) is not None:
-        who = _DETERMINER.sub("", match["who"])
-        who = {"he": "man", "she": "woman", "they": "people", "it": "animal"}.get(who.lower(), who)
+        who = _who(match["who"])
         return "doing", [(f"{article(who)}{who} {choice}", choice) for choice in choices], _fillers("{a}{}")
     if _WHERE.fullmatch(asked):
         made = [(choice if _PLACE.match(choice) else f"at the {choice}") for choice in choices]
         return "where", [(f"a photo taken {place}", place) for place in made], _fillers("a photo taken at the {}")
     return "open", [_statements(_DETERMINER.sub("", choice)) for choice in choices], _fillers("{a}{}")
+
+
+def _who(said: str) -> str:
+    """Return who does it, without an article; pronouns are persons, and "it" is an animal."""
+    who = _THE.sub("", said)
+    return {**_PRONOUNS, "it": "animal"}.get(who.lower(), who)
+
+
+def _taken(asked: str) -> Taken | None:
+    """Return what a question takes for granted; None where it names nothing, or where its statements say it."""
+    if (match := _DOING.fullmatch(asked)) is not None:
+        what = _who(match["who"])
+    elif (match := _WHERE.fullmatch(asked)) is not None:
+        what = _THE.sub("", match["who"])
+        what = _PRONOUNS.get(what.lower(), what)
+    else:
+        return None
+    if what.lower() in _NOTHING:
+        return None
+    words = _WORDS.get(what.lower(), (what,))
+    fillers = _fillers("{a}{}")[::2]  # of these half tell as much at that level, in half the time
+    return Taken(what, tuple(_statements(word) for word in words), fillers)
 
 
 def _counted(number: str, what: str) -> tuple[str, ...]:

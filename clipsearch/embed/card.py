@@ -52,6 +52,7 @@ class EncoderCard:
         languages: ISO 639-1 codes, or ("multi",).
         good_for: one line for a person who chooses.
         quality: ImageNet zero-shot top-1 in percent as published; orders "the best on this disk".
+        weak_at: kinds of question that it was measured to answer no better than the commonest answer would.
         checkpoint: file or folder on this machine, for a model named by its place.
     """
 
@@ -75,6 +76,7 @@ class EncoderCard:
     languages: tuple[str, ...] = ("en",)
     good_for: str = ""
     quality: float = 0.0
+    weak_at: tuple[str, ...] = ()
     checkpoint: str | None = None
 
 

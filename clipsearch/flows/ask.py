@@ -5,23 +5,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipsearch.describe.answers import NO, Compared, Ranked, answer_of, by_choice, rank, yes_or_no
+from clipsearch.describe.answers import (
+    NO,
+    TAKEN,
+    Ranked,
+    answer_of,
+    rank,
+    smallest_alone,
+    yes_or_no,
+)
 from clipsearch.describe.statements import YES_NO, Asked, read_question
-from clipsearch.describe.tagging import Standard
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.evaluate import live_blocks
 from clipsearch.flows.progress import Progress
+from clipsearch.flows.stated import Embedded, Stated
 from clipsearch.flows.tag import picture_chunks
 from clipsearch.flows.tagger import widened
 from clipsearch.match.scores import content_keys, sample
 from clipsearch.store import Snapshot, Store
 from clipsearch.types import Floats, Ints
 
+Bools = NDArray[np.bool_]
+
 MIN_PICTURES = 20  # to say what a statement scores on pictures in general
 SAMPLE = 2_000
-_BATCH = 256
 _MADE_BY = "clipsearch ask 1"
 
 
@@ -48,6 +58,7 @@ class Answer:
         source: "choices" or "model".
         statements: what was compared with the picture, by choice.
         notes: sentences a person should read.
+        missing: what the question takes for granted, where the picture does not seem to show it, so that none is given.
     """
 
     picture: str
@@ -59,6 +70,7 @@ class Answer:
     source: str = "choices"
     statements: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    missing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,33 +116,30 @@ class Asker:
                 f"The collection has {snapshot.count('images'):,} pictures; at least {MIN_PICTURES} are needed to\n"
                 "know what a statement scores on pictures in general. Index more pictures."
             )
-        self.notes = _language_notes(encoder, [question, *self.asked.choices])
-        flat = [text for texts in self.asked.statements for text in texts]
-        self._owners = np.repeat(np.arange(len(self.asked.statements)), [len(t) for t in self.asked.statements])
-        texts = [*flat, *self.asked.fillers]
-        starts = range(0, len(texts), _BATCH)
-        embedded = np.concatenate([encoder.encode_texts(texts[start : start + _BATCH]) for start in starts])
-        self._statements, self._fillers = embedded[: len(flat)], embedded[len(flat) :]
+        self.notes = _notes(encoder, self.asked)
         self.sample = _sample(snapshot) if like is None else like[snapshot.contains("images", like)]
-        some = widened(snapshot.embeddings("images", self.sample))
-        told = some @ self._statements.T
-        self._absent = Standard.of_absent(told)
-        self._choice_absent = Standard.of_absent(by_choice(self._absent.z(told), self._owners))
-        self._filler_absent = Standard.of_absent(some @ self._fillers.T)
+        some, known = widened(snapshot.embeddings("images", self.sample)), Embedded(encoder)
+        self._choices = Stated.of(self.asked.statements, self.asked.fillers, known, some)
+        taken = self.asked.taken
+        self._taken = None if taken is None else Stated.of(taken.statements, taken.fillers, known, some)
 
     def rank(self, rows: Floats) -> Ranked:
         """Compare the choices for pictures (n, D)."""
-        told, others = rows @ self._statements.T, rows @ self._fillers.T
-        above = self._choice_absent.z(by_choice(self._absent.z(told), self._owners))
-        plain = Compared(by_choice(told, self._owners), others)
-        return rank(plain, Compared(above, self._filler_absent.z(others)))
+        return rank(*self._choices.compared(rows))
+
+    def is_there(self, rows: Floats) -> Bools:
+        """Say for each picture (n, D) whether it may show what the question takes for granted."""
+        if self._taken is None:
+            return np.ones(len(rows), bool)
+        return smallest_alone(*self._taken.compared(rows)) <= TAKEN
 
     def answers(self, rows: Floats) -> list[str | None]:
         """Return the answer for each picture (n, D), None where none of these fits."""
         ranked = self.rank(rows)
         if self.asked.is_yes_no:
             return [yes_or_no(float(p)) for p in ranked.p_values]
-        return [answer_of(ranked, n, self.asked.choices) for n in range(len(rows))]
+        there = self.is_there(rows)
+        return [answer_of(ranked, n, self.asked.choices) if there[n] else None for n in range(len(rows))]
 
     def best(self, rows: Floats) -> list[str]:
         """Return the choice that ranks first for each picture (n, D), whether or not it fits."""
@@ -144,18 +153,21 @@ class Asker:
         ranked, asked = self.rank(row[None]), self.asked
         p = float(ranked.p_values[0])
         statements = dict(zip(asked.choices, asked.statements, strict=False))
+        missing = None if asked.taken is None or self.is_there(row[None])[0] else asked.taken.what
         if asked.is_yes_no:
             found = yes_or_no(p)
             score = float(ranked.scores[0, 0])
             choices = (Choice("yes", score, 1 - p), Choice("no", -score, p))
             choices = choices if p <= NO else choices[::-1]
         else:
-            found = answer_of(ranked, 0, asked.choices)
+            found = answer_of(ranked, 0, asked.choices) if missing is None else None
             order = np.argsort(-ranked.scores[0], kind="stable").tolist()
             choices = tuple(
                 Choice(asked.choices[n], float(ranked.scores[0, n]), float(ranked.shares[0, n])) for n in order
             )
-        return Answer(picture, asked.question, found, choices, p, asked.kind, "choices", statements, self.notes)
+        return Answer(
+            picture, asked.question, found, choices, p, asked.kind, "choices", statements, self.notes, missing
+        )
 
 
 def ask_all(
@@ -250,8 +262,15 @@ def column_name(question: str) -> str:
     return "_".join(["ask", *words])[:40].rstrip("_")
 
 
-def _language_notes(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:
-    strange = [text for text in texts if not encoder.covers_text(text)]
-    if not strange:
-        return ()
-    return (f"The model {encoder.name!r} may not understand {strange[0]!r}.",)
+def _notes(encoder: Encoder, asked: Asked) -> tuple[str, ...]:
+    """Return what a person should know of a model's answers to a question."""
+    notes = []
+    strange = next((text for text in (asked.question, *asked.choices) if not encoder.covers_text(text)), None)
+    if strange is not None:
+        notes.append(f"The model {encoder.name!r} may not understand {strange!r}.")
+    if asked.kind in encoder.card.weak_at:
+        notes.append(
+            f"The model {encoder.name!r} answers {asked.kind!r} no better than the commonest answer would; "
+            "measured in docs/words.md."
+        )
+    return tuple(notes)

@@ -77,3 +77,13 @@ def test_classes_become_questions_with_the_words_of_all_classes():
         ("there", ("trousers", "hat"), "trousers"),
         ("removed", ("hat",), NONE),
     ]
+
+
+def test_a_question_about_a_thing_is_asked_where_captions_tell_of_it_and_where_they_are_silent(made):
+    dog = [one for one in made if one.text == "where is the dog?"]
+    assert {one.image: one.answer for one in dog if one.form == "there"} == {"dog.jpg": "grass", "two.jpg": "snow"}
+    assert {one.image for one in dog if one.form == "absent"} == {"swim.jpg", "women.jpg", "eat.jpg"}
+    child = [one for one in made if one.text == "what is the child doing?"]
+    assert {one.image: one.answer for one in child if one.form == "there"} == {"swim.jpg": "swimming"}
+    assert {one.image for one in child if one.form == "absent"} == {"dog.jpg", "two.jpg"}
+    assert set(answers(made, "colour of shirt", "absent")) == {"dog.jpg", "two.jpg"}

@@ -112,6 +112,14 @@ def test_ask_marks_the_answer_and_exits_1_where_none_fits(ask, home):
     assert json.loads(done.out)["schema"] == "clipsearch.answer/1"
 
 
+def test_ask_says_what_it_did_not_find_where_it_was_to_tell_the_place(ask, home):
+    picture = str(next((home / "pictures").glob("red*.png")))
+    done = ask("ask", picture, "where is the green square?", "--choices", "red,green")
+    assert done.code == 1 and "none of these: nothing like 'green square' seems to be there" in done.err
+    done = ask("ask", picture, "where is the green square?", "--choices", "red,green", "--json")
+    assert json.loads(done.out)["missing"] == "green square" and json.loads(done.out)["answer"] is None
+
+
 def test_ask_all_gives_a_column(ask):
     done = ask("ask", "--all", "is there a red square?", "--column", "red_square")
     assert done.code == 0 and [line.split("\t")[0] for line in done.lines] == ["yes", "no", "(none)"]

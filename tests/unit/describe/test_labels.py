@@ -101,6 +101,8 @@ def test_a_template_without_a_place_for_the_label_is_refused():
         ("water", ""),
         ("umbrella", "an "),
         ("uniform", "a "),
+        ("old men", ""),
+        ("group of people", "a "),
     ],
 )
 def test_the_article_is_what_one_would_say(words, expected):

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from clipsearch.describe.answers import Compared, by_choice, rank, yes_or_no
+from clipsearch.describe.answers import TAKEN, Compared, by_choice, rank, smallest_alone, yes_or_no
 from clipsearch.describe.compose import compose
 from clipsearch.describe.statements import read_question
 from clipsearch.describe.tagging import Standard
@@ -52,6 +52,41 @@ def test_what_cannot_be_answered_is_refused_with_what_to_do(question, choices, m
     assert len(str(caught.value).splitlines()) <= 3
 
 
+@pytest.mark.parametrize(
+    ("question", "what", "first"),
+    [
+        ("what is the dog doing?", "dog", "a dog"),
+        ("what is that man in a red shirt doing in the park?", "man in a red shirt", "a man in a red shirt"),
+        ("what is she doing?", "woman", "a woman"),
+        ("what is it doing?", "animal", "an animal"),
+        ("where is the dog sitting?", "dog", "a dog"),
+        ("where is the swimming pool?", "swimming pool", "a swimming pool"),
+        ("where is my black cat sleeping now?", "black cat", "a black cat"),
+    ],
+)
+def test_what_somebody_does_and_where_something_is_take_it_for_granted(question, what, first):
+    taken = read_question(question, ["one", "two"]).taken
+    assert taken is not None and (taken.what, taken.statements[0][0]) == (what, first)
+    alone = read_question(f"is there {first}?", None)
+    assert taken.statements == alone.statements  # as if one asked for it
+    assert len(taken.fillers) == 120 and set(taken.fillers) < set(alone.fillers)
+
+
+def test_people_are_there_where_one_of_the_words_for_them_is():
+    for question in ("what are they doing?", "where is everybody?", "where are the people standing?"):
+        taken = read_question(question, ["one", "two"]).taken
+        assert taken is not None and {"people", "a man", "women", "a girl"} <= {one[0] for one in taken.statements}
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["where is it?", "where was this photo taken?", "where is this", "what is it?", "how many dogs are there?",
+     "what colour is the dog?", "is there a dog?"],
+)  # fmt: skip
+def test_other_questions_take_nothing_for_granted(question):
+    assert read_question(question, None if question.startswith("is") else ["one", "two"]).taken is None
+
+
 def test_arbitrary_words_pass_for_an_answer_no_more_often_than_is_said():
     rng = np.random.default_rng(0)
     for n_choices in (4, 1):  # 2,000 trials: three standard errors above 5 %
@@ -60,6 +95,16 @@ def test_arbitrary_words_pass_for_an_answer_no_more_often_than_is_said():
         assert 0.02 < (p <= 0.05).mean() < 0.065
         p = rank(Compared(*draws[0]), Compared(*draws[0])).p_values  # the same twice: half of what is allowed
         assert 0.01 < (p <= 0.05).mean() < 0.04
+
+
+def test_each_word_for_a_thing_is_tested_as_if_it_were_the_only_one():
+    rng = np.random.default_rng(1)
+    one, other, others = (rng.standard_normal((300, n)) for n in (1, 1, 240))
+    both = Compared(np.hstack([one, other]), others)
+    alone = [rank(Compared(word, others), Compared(word, others)).p_values for word in (one, other)]
+    np.testing.assert_array_equal(smallest_alone(both, both), np.minimum(*alone))
+    single = Compared(rng.standard_normal((4000, 1)), rng.standard_normal((4000, 240)))
+    assert 0.08 < (smallest_alone(single, single) <= TAKEN).mean() < 0.12  # the same twice: half of what is allowed
 
 
 def test_the_smaller_p_of_two_tests_counts_doubled():

@@ -1,15 +1,20 @@
 """Descriptions, answers, and texts of every source in a collection."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from planted import PlantedEncoder, add, planted
 from support import make_photo
 
 import clipsearch
+from clipsearch.describe.statements import read_question
+from clipsearch.embed.card import load_card
 from clipsearch.errors import InputError, QueryImageError, SourceNotFoundError
 from clipsearch.flows.ask import Asker, column_name
 from clipsearch.flows.calibrate import renew
 from clipsearch.flows.describe import Bank, Describer, from_captions
+from clipsearch.flows.stated import Embedded
 from clipsearch.flows.tagger import widened
 from clipsearch.store import Store
 from clipsearch.types import Verdict
@@ -83,6 +88,40 @@ def test_a_question_is_answered_by_the_statement_that_fits_and_by_none_where_non
     answer = asker.answer("x", row_of(world, 5))
     assert answer.answer == "concept05" and answer.choices[0].text == "concept05"
     assert abs(sum(choice.share for choice in answer.choices) - 1) < 1e-6
+
+
+def test_no_place_is_given_to_a_thing_that_is_not_there(world):
+    snapshot, places = world._current().snapshot, ["concept02", "concept05", "concept07"]
+    pictures = {n: np.stack([row_of(world, n, 60 + copy) for copy in range(20)]) for n in (2, 5)}
+    anything = Asker(snapshot, world.encoder, "where is it?", places)
+    asker = Asker(snapshot, world.encoder, "where is the concept05?", places)
+    assert anything.answers(pictures[2]).count("concept02") >= 15  # the place is there
+    assert asker.answers(pictures[2]) == [None] * 20  # and what is asked for is not
+    assert asker.answers(pictures[5]) == anything.answers(pictures[5]) != [None] * 20
+    missed, found = (asker.answer("x", pictures[n][0]) for n in (2, 5))
+    assert (missed.answer, missed.missing) == (None, "concept05") and missed.choices[0].text == "concept02"
+    assert found.missing is None
+
+
+def test_a_model_says_at_which_questions_it_was_found_weak(world):
+    weak = PlantedEncoder(0.7)
+    weak.card = replace(weak.card, weak_at=("how many",))
+    asked = "how many concept02 are there?", ["one", "two"]
+    assert Asker(world._current().snapshot, world.encoder, *asked).notes == ()
+    (note,) = Asker(world._current().snapshot, weak, *asked).notes
+    assert "no better than the commonest answer" in note
+    assert Asker(world._current().snapshot, weak, "what is it?", ["one", "two"]).notes == ()
+    assert load_card("mini").weak_at == (read_question(*asked).kind,)  # in the words that questions have for it
+
+
+def test_texts_are_embedded_once_and_many_at_a_time(world):
+    encoder = PlantedEncoder(0.7)
+    known = Embedded(encoder)
+    texts = [f"text {n % 300}" for n in range(600)]
+    np.testing.assert_array_equal(known.rows(texts), encoder.encode_texts(texts))
+    before = encoder.encoded
+    known.rows(texts[:5])
+    assert (before, encoder.encoded) == (900, 900)
 
 
 def test_a_question_about_all_pictures_gives_a_column(tmp_path):
