@@ -9,9 +9,9 @@ import click
 from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 from clipsearch.cli.duplicates import limits, limits_of
-from clipsearch.cli.tag import share
 
 if TYPE_CHECKING:
+    from clipsearch.evaluation.intervals import Share
     from clipsearch.flows.evaluate_duplicates import DuplicateAccuracy, DuplicateRow
 
 
@@ -113,7 +113,13 @@ def _table(console: Console, report: "DuplicateAccuracy") -> list[str]:
 
 def _row(row: "DuplicateRow") -> list[str]:
     classes = [f"{n:,}" for n in row.proposed_as.values()]
-    return [row.name, f"{row.planted:,}", share(row.found), *classes, "" if row.wrong is None else f"{row.wrong:,}"]
+    return [row.name, f"{row.planted:,}", _share(row.found), *classes, "" if row.wrong is None else f"{row.wrong:,}"]
+
+
+def _share(found: "Share | None") -> str:
+    if found is None:
+        return ""
+    return f"{100 * found.value:.1f} ({100 * found.low:.1f}-{100 * found.high:.1f})"
 
 
 def _summary(report: "DuplicateAccuracy") -> list[str]:
@@ -124,7 +130,7 @@ def _summary(report: "DuplicateAccuracy") -> list[str]:
     if report.precision is None:
         lines.append("nothing was found")
     else:
-        lines.append(f"precision {share(report.precision)} % of {count(report.precision.n, 'pair')} that were joined")
+        lines.append(f"precision {_share(report.precision)} % of {count(report.precision.n, 'pair')} that were joined")
     if report.total.as_planted is not None and found:
         lines.append(f"in the right class: {report.total.as_planted:,} of {found:,}")
     lines += [f"wrong, for example: {printable(a)} and {printable(b)}" for a, b in report.wrong_examples]
