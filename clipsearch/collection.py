@@ -1165,12 +1165,13 @@ class Collection:
                 or no pair that can be used; or there are fewer pictures than are to be planted.
             StorageError: copies cannot be written.
         """
-        from clipsearch.flows.evaluate_duplicates import evaluate_duplicates, finder
+        from clipsearch.flows.alike import Limits
+        from clipsearch.flows.evaluate_duplicates import Finder, evaluate_duplicates
 
         if (truth is None) == (plant is None):
             raise InputError("Give a file of duplicates, or a number of pictures to plant: one of the two.")
         snapshot = self._current().snapshot
-        find = finder(limits=limits, look=look, thorough=thorough, exact=exact, progress=progress)
+        find = Finder(limits or Limits(), look, thorough, exact, progress)
         if truth is not None:
             return evaluate_duplicates(snapshot, truth, find)
         from clipsearch.flows.plant_duplicates import plant_duplicates

@@ -76,15 +76,16 @@ def class_of(labels: Ints, first: Ints, second: Ints) -> Ints:
     return np.where(joined.any(axis=0), joined.argmax(axis=0), -1)
 
 
-def pairs_within(groups: Ints, *partitions: Ints) -> Ints:
+def pairs_within(groups: Ints, *partitions: Ints, least: int = 0) -> Ints:
     """Count the pairs that partitions (n,) all hold together, by group.
 
     Args:
-        groups: (n,) a partition that is coarser than each one, or than where they agree; group numbers from 0.
+        groups: (n,) numbers, from 0, of a partition that holds together all that the others do.
         partitions: (n,) each.
+        least: counts to give, at least.
     """
     _, at, sizes = np.unique(np.stack(partitions), axis=1, return_index=True, return_counts=True)
-    counts = np.zeros(int(groups.max()) + 1 if len(groups) else 0, np.int64)
+    counts = np.zeros(max(least, int(groups.max(initial=-1)) + 1), np.int64)
     np.add.at(counts, groups[at], sizes * (sizes - 1) // 2)
     return counts
 

@@ -10,17 +10,17 @@ them that was found and is not true is wrong; pairs with a picture that the file
 import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from clipsearch.errors import InputError, SourceNotFoundError
 from clipsearch.evaluation.intervals import Share
 from clipsearch.evaluation.pairing import Link, compare, examples_of_wrong, nested
-from clipsearch.flows.alike import Alike
+from clipsearch.flows.alike import Alike, Limits
 from clipsearch.flows.captions import ImagePlaces
 from clipsearch.flows.duplicates import DuplicateReport, find_duplicates
+from clipsearch.flows.progress import Progress
 from clipsearch.store import Snapshot
 from clipsearch.types import Ints, display_path
 
@@ -30,7 +30,32 @@ EXAMPLES = 3  # names that a report gives
 _WORDS = {word: kind for kind in Alike for word in (str(kind), str(kind).split()[-1])}  # "same bytes", "bytes"
 _COLUMNS = {"image", "duplicate_of"}
 
-Finder = Callable[[Snapshot, Ints | None], DuplicateReport]  # finds duplicates among ids (n,), ascending, or among all
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """Finds duplicates with the same options again and again; see ``find_duplicates``."""
+
+    limits: Limits = Limits()  # noqa: RUF009 (frozen)
+    look: bool = True
+    thorough: bool = False
+    exact: bool | None = None
+    progress: Callable[[Progress], None] | None = None
+
+    def __call__(self, snapshot: Snapshot, allowed: Ints | None = None) -> DuplicateReport:
+        """Find duplicates among pictures given by ids (n,), ascending, or among all."""
+        return find_duplicates(
+            snapshot,
+            allowed=allowed,
+            limits=self.limits,
+            look=self.look,
+            thorough=self.thorough,
+            exact=self.exact,
+            progress=self.progress,
+        )
+
+    def usual(self) -> "Finder":
+        """Return one with the measured limits that looks at files; how long a burst may take is a matter of taste."""
+        return replace(self, limits=Limits(burst_seconds=self.limits.burst_seconds), look=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +68,7 @@ class DuplicateRow:
         found: the share of them that one group holds, or groups that share a picture; None without a pair.
         proposed_as: how many were found, by the class in which.
         as_planted: how many of them in the class that is true; None where the file says none.
-        wrong: pairs that were found beside these and are no copies; None for a class of a file, which has none of its
+        wrong: pairs that were found besides and are no copies; None for a class of a file, which has none of its
             own.
     """
 
@@ -97,11 +122,6 @@ class _Truth:
     lines: int = 0
 
 
-def finder(**how: Any) -> Finder:  # Any: what find_duplicates takes
-    """Return what finds duplicates, by ``find_duplicates`` with these arguments."""
-    return lambda snapshot, allowed: find_duplicates(snapshot, allowed=allowed, **how)
-
-
 def evaluate_duplicates(snapshot: Snapshot, path: str | os.PathLike[str], find: Finder) -> DuplicateAccuracy:
     """Measure what is found against a CSV with the columns image, duplicate_of and, if it is known, class.
 
@@ -118,7 +138,7 @@ def evaluate_duplicates(snapshot: Snapshot, path: str | os.PathLike[str], find: 
     if not truth.links:
         raise InputError(_nothing_usable(path, truth))
     ids = sorted(truth.names)
-    report = find(snapshot, None)
+    report = find(snapshot)
     true = nested(truth.links, ids, len(CLASSES) + 1)
     found = nested(links_of(report), ids, len(CLASSES))
     agreement = compare(true, found)
