@@ -4,10 +4,10 @@ The copies lie in a temporary folder and are indexed, as any picture is, into a 
 that is measured (``store/overlay.py``); both are removed in the end, and the collection itself never changes.
 
 Each kind of copy is measured by itself, as though it were the only one there: otherwise a copy that is hard to find
-would be found through an easier one of the same picture. A *wrong* pair is a copy and a picture that are joined, where
-the copy is of another picture. The collection may hold copies already, so it is searched before, with the usual limits
-whatever is measured: what is joined then counts as copies, neither right nor wrong. Pairs without a planted copy count
-for nothing, as nobody knows what they are.
+would be found through an easier one of the same picture. The frames of a burst take the place of their picture. A
+*wrong* pair is a copy and a picture that are joined, where the copy is of another picture. The collection may hold
+copies already, so it is searched before, with the usual limits whatever is measured: what is joined then counts as
+copies, neither right nor wrong. Pairs without a planted copy count for nothing, as nobody knows what they are.
 """
 
 import os
@@ -104,6 +104,8 @@ def plant_duplicates(
 def _measure_kind(grown: Snapshot, ids: Ints, planted: Planted, kind: str, own: list[Link], find: Finder) -> _Measured:
     pictures, first, second = planted.pairs(kind)
     files = planted.files[kind]
+    if files.shape[1] > 1:  # two frames stand for their picture, which would take one of them for a copy of itself
+        ids = np.setdiff1d(ids, planted.originals)
     links = links_of(find(grown, np.union1d(ids, files[files >= 0])))
     of_one = np.column_stack([planted.originals, files])
     families = [(0, [id_ for id_ in row if id_ >= 0]) for row in of_one.tolist()]
