@@ -76,7 +76,7 @@ def plant_duplicates(
         tell: hears how far it is.
 
     Raises:
-        InputError: there are fewer pictures, or none of them can be opened.
+        InputError: there are fewer pictures, or none of them is there as it was.
         StorageError: the temporary folder is full or cannot be written.
     """
     count = snapshot.count("images")
@@ -89,7 +89,7 @@ def plant_duplicates(
         originals = write_copies(snapshot, pictures, n, seed, tell or (lambda _: None))
         if not originals:
             raise InputError(
-                "None of the pictures can be opened, so no copy can be planted: their files are gone or have changed.\n"
+                "No copy can be planted: no picture is a file that is as it was when it was indexed, nor in a tar.\n"
                 "Bring them back, or measure against a file: clipsearch evaluate duplicates TRUTH.csv"
             )
         store = overlay(os.path.join(place, "collection"), snapshot)

@@ -314,7 +314,7 @@ def test_pictures_that_are_gone_or_changed_are_not_planted(plain, tmp_path):
     assert report.judged == 1 and report.total.planted == 6
     assert report.notes[0] == "only 1 of the 5 pictures were planted: files of others are gone or have changed."
     (folder / "scene11.png").unlink()
-    with pytest.raises(InputError, match="None of the pictures can be opened") as refused:
+    with pytest.raises(InputError, match="No copy can be planted") as refused:
         planted(folder, Finder(LOW), 5)
     assert str(refused.value).count("\n") <= 2
 
