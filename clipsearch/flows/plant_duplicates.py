@@ -33,10 +33,10 @@ from clipsearch.flows.evaluate_duplicates import (
     few,
     links_of,
 )
+from clipsearch.flows.hits import image_path
 from clipsearch.flows.ingest import ingest
 from clipsearch.flows.planted_copies import KINDS, Planted, found_again, write_copies
 from clipsearch.flows.progress import Progress
-from clipsearch.flows.query import image_path
 from clipsearch.store import Snapshot, overlay
 from clipsearch.types import Ints
 
