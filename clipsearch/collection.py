@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from clipsearch.flows.duplicates import DuplicateReport
     from clipsearch.flows.evaluate import EvaluationReport
     from clipsearch.flows.evaluate_answers import AnswerAccuracy
+    from clipsearch.flows.evaluate_duplicates import DuplicateAccuracy
     from clipsearch.flows.evaluate_match import MatchReport
     from clipsearch.flows.evaluate_words import CaptionAccuracy, LabelAccuracy, TagAccuracy
     from clipsearch.flows.export import ExportReport
@@ -1143,6 +1144,51 @@ class Collection:
         from clipsearch.flows.evaluate_answers import evaluate_answers
 
         return evaluate_answers(self._current().snapshot, self.encoder, questions)
+
+    def evaluate_duplicates(
+        self,
+        truth: PathLike | None = None,
+        *,
+        plant: int | None = None,
+        seed: int = 0,
+        limits: "Limits | None" = None,
+        look: bool = True,
+        thorough: bool = False,
+        exact: bool | None = None,
+        progress: "Callable[[Progress], None] | None" = None,
+    ) -> "DuplicateAccuracy":
+        """Measure ``duplicates`` against known copies: those that a file names, or copies planted for the purpose.
+
+        Args:
+            truth: a CSV with the columns image, duplicate_of and, if known, class ("same bytes", "same picture" or
+                "burst"); images as ``evaluate`` finds them. A line with an empty duplicate_of names a picture without
+                a copy.
+            plant: in its place, how many pictures of the collection to copy, in several ways, into a temporary folder
+                and a temporary collection, which are removed; the collection itself never changes.
+            seed: decides which pictures are planted.
+            limits: what counts as alike, as in ``duplicates``.
+            look: open the files of pairs that may be the same picture, as there.
+            thorough: open every file, as there.
+            exact: compare every pair of embeddings, as there.
+            progress: called now and then.
+
+        Raises:
+            InputError: not one of ``truth`` and ``plant`` is given; the file has no such columns, names no such class
+                or no pair that can be used; or there are fewer pictures than are to be planted.
+            StorageError: copies cannot be written.
+        """
+        from clipsearch.flows.alike import Limits
+        from clipsearch.flows.evaluate_duplicates import Finder, evaluate_duplicates
+
+        if (truth is None) == (plant is None):
+            raise InputError("Give a file of duplicates, or a number of pictures to plant: one of the two.")
+        snapshot = self._current().snapshot
+        find = Finder(limits or Limits(), look, thorough, exact, progress)
+        if truth is not None:
+            return evaluate_duplicates(snapshot, truth, find)
+        from clipsearch.flows.plant_duplicates import plant_duplicates
+
+        return plant_duplicates(snapshot, self.encoder, plant or 0, find, seed=seed, tell=progress)
 
     def evaluate_match(
         self,

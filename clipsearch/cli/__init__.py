@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cluster": ("clipsearch.cli.cluster:command", "Part the pictures into clusters with names."),
     "export": ("clipsearch.cli.export:command", "Write a collection's rows for other tools."),
     "models": ("clipsearch.cli.models:command", "List the models, locate, download or export one."),
-    "evaluate": ("clipsearch.cli.evaluate:command", "Measure retrieval or verdicts on your own pictures."),
+    "evaluate": ("clipsearch.cli.evaluate:command", "Measure searches, words and duplicates on your own pictures."),
     "augment": ("clipsearch.cli.augment:command", "Measure what helps text queries here, and use it."),
     "generate": ("clipsearch.cli.generate:command", "Draw a picture of words; it never becomes a hit."),
     "generated": ("clipsearch.cli.generated:command", "List, show or remove generated pictures."),

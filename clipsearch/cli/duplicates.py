@@ -9,11 +9,43 @@ import click
 
 from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
+from clipsearch.cli.options import F
 
 if TYPE_CHECKING:
     from clipsearch.flows.duplicates import DuplicateGroup
 
 KINDS = {"bytes": "same bytes", "picture": "same picture", "burst": "burst"}
+
+
+def limits(function: F) -> F:
+    """Add what decides which pictures count as alike: --near, --burst-seconds, --look, --thorough, --exact."""
+    for option in reversed(
+        (
+            click.option(
+                "--near",
+                metavar="COSINE",
+                type=click.FloatRange(min=0, max=1, min_open=True),
+                help="Likeness of embeddings from which two pictures are looked at.",
+                show_default="0.94",
+            ),
+            click.option(
+                "--burst-seconds",
+                metavar="S",
+                type=click.FloatRange(min=0),
+                help="Time between two pictures of a burst, at most.",
+                show_default="3",
+            ),
+            click.option(
+                "--look/--no-look", default=True, help="Open files that may be the same picture.", show_default=True
+            ),
+            click.option(
+                "--thorough", is_flag=True, help="Open every file: finds small copies that the model sees otherwise."
+            ),
+            click.option("--exact", is_flag=True, help="Compare every pair of embeddings, however many there are."),
+        )
+    ):
+        function = option(function)
+    return function
 
 
 @click.command("duplicates", short_help="Find pictures that are there more than once.")
@@ -22,23 +54,7 @@ KINDS = {"bytes": "same bytes", "picture": "same picture", "burst": "burst"}
     "--class", "kinds", type=click.Choice(list(KINDS)), multiple=True, help="Show only this class; repeatable."
 )
 @click.option("--where", metavar="EXPR", help="Look only among pictures for which EXPR is true, as in search.")
-@click.option(
-    "--near",
-    metavar="COSINE",
-    type=click.FloatRange(min=0, max=1, min_open=True),
-    help="Likeness of embeddings from which two pictures are looked at.",
-    show_default="0.94",
-)
-@click.option(
-    "--burst-seconds",
-    metavar="S",
-    type=click.FloatRange(min=0),
-    help="Time between two pictures of a burst, at most.",
-    show_default="3",
-)
-@click.option("--look/--no-look", default=True, help="Open files that may be the same picture.", show_default=True)
-@click.option("--thorough", is_flag=True, help="Open every file: finds small copies that the model sees otherwise.")
-@click.option("--exact", is_flag=True, help="Compare every pair of embeddings, however many there are.")
+@limits
 @click.option("-f", "--files", is_flag=True, help="Print paths of the files that are not the ones to keep.")
 @click.option("-0", "--null", is_flag=True, help="The same, each with a NUL behind it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one object a group, then one for all.")
@@ -77,7 +93,7 @@ def command(
     with clipsearch.open(find(index, indexes_dir)) as collection, progress_bar(console) as tell:
         report = collection.duplicates(
             where=where,
-            limits=_limits(near, burst_seconds),
+            limits=limits_of(near, burst_seconds),
             look=look,
             thorough=thorough,
             exact=exact or None,
@@ -107,7 +123,8 @@ def command(
     return 0
 
 
-def _limits(near: float | None, burst_seconds: float | None) -> Any:  # Any: Limits, of a module loaded here
+def limits_of(near: float | None, burst_seconds: float | None) -> Any:  # Any: Limits, of a module loaded here
+    """Return the limits that options ask for."""
     from clipsearch.flows.alike import Limits
 
     given: dict[str, Any] = {"proposed": near, "burst_seconds": burst_seconds}  # Any: float, or None

@@ -11,6 +11,7 @@ import click
 
 from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
+from clipsearch.cli.evaluate_duplicates import command as evaluate_duplicates
 from clipsearch.cli.evaluate_match import command as evaluate_match
 from clipsearch.cli.evaluate_words import COMMANDS as WORDS
 
@@ -29,9 +30,9 @@ class _Evaluate(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("evaluate", cls=_Evaluate, short_help="Measure retrieval or verdicts on your own pictures.")
+@click.group("evaluate", cls=_Evaluate, short_help="Measure searches, words and duplicates on your own pictures.")
 def command() -> None:
-    """Measure retrieval or verdicts on your own pictures.
+    """Measure searches, words and duplicates on your own pictures.
 
     \b
     clipsearch evaluate captions.csv        Recall@1/5/10 both ways
@@ -40,11 +41,13 @@ def command() -> None:
     clipsearch evaluate tags labels.csv     precision and recall of the tags
     clipsearch evaluate describe caps.csv   BLEU, ROUGE-L, CIDEr-D
     clipsearch evaluate answers ask.csv     answers that are right
+    clipsearch evaluate duplicates t.csv    copies found, of those in a file
+    clipsearch evaluate duplicates --plant 100   or of those it plants
     """  # noqa: D301
 
 
 command.add_command(evaluate_match)
-for _measurement in WORDS:
+for _measurement in (*WORDS, evaluate_duplicates):
     command.add_command(_measurement)
 
 

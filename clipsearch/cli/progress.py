@@ -28,6 +28,7 @@ STAGES = {
     "import": "importing",
     "export": "exporting",
     "look": "looking",
+    "plant": "copying",
     "labels": "embedding",
     "tags": "tagging",
     "answers": "answering",

@@ -11,7 +11,7 @@ different queries.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,29 @@ def grouped_share(hits: NDArray[np.bool_], groups: NDArray[Any], different: int)
         groups: (m,) what answers stand or fall with, such as a concept.
         different: how many different queries there are among the m.
     """
-    p, m = float(hits.mean()), len(hits)
-    n = float(min(different, m))
     _, group = np.unique(groups, return_inverse=True)
-    count = int(group.max()) + 1
+    trials = np.bincount(group.reshape(-1))
+    return _share(np.bincount(group.reshape(-1), weights=hits), trials, different)
+
+
+def counted_share(hits: NDArray[Any], trials: NDArray[Any]) -> Share | None:
+    """Return the share of hits among trials, both counted by group (g,); None without a trial.
+
+    Where all is a hit or nothing, or there is one group, nothing shows how answers of a group go together; there each
+    group counts once.
+    """
+    hits, trials = hits[trials > 0], trials[trials > 0]
+    if not len(trials):
+        return None
+    m, is_mixed = int(trials.sum()), 0 < hits.sum() < trials.sum() and len(trials) > 1
+    return replace(_share(hits, trials, m if is_mixed else len(trials)), n=m)
+
+
+def _share(hits: NDArray[Any], trials: NDArray[Any], different: int) -> Share:
+    m, count = int(trials.sum()), len(trials)
+    p, n = float(hits.sum() / m), float(min(different, m))
     if 0 < p < 1 and count > 1:
-        sums = np.bincount(group, weights=hits - p)
-        variance = float((sums**2).sum()) / m**2 * count / (count - 1)
+        variance = float(((hits - p * trials) ** 2).sum()) / m**2 * count / (count - 1)
         n = min(n, p * (1 - p) / variance) if variance > 0 else n
     low, high = clopper_pearson(p * n, n)
     return Share(p, low, high, different)

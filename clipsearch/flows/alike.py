@@ -209,25 +209,25 @@ def fold(facts: Facts, rows: Floats, limits: Limits) -> list[list[int]]:
         rows: (n, D) float32 their embeddings.
         limits: what counts as alike.
     """
-    leaders: list[int] = []
-    groups: list[list[int]] = []
+    groups: dict[int, list[int]] = {}  # by their best one
     for place in range(len(rows)):
-        others = np.array(leaders, np.int64)
-        found = np.flatnonzero(_joins(facts, rows, others, place, limits)) if leaders else others
-        if len(found):
-            groups[found[0]].append(place)
-        else:
-            leaders.append(place)
-            groups.append([place])
-    return groups
+        leaders = np.array(list(groups), np.int64)
+        like = _joins(facts, rows, leaders, place, limits) if groups else leaders
+        groups.setdefault(int(like[0]) if len(like) else place, []).append(place)
+    return list(groups.values())
 
 
-def _joins(facts: Facts, rows: Floats, others: Ints, place: int, limits: Limits) -> NDArray[np.bool_]:
-    """Tell of positions (m,) whether the picture at ``place`` is like them."""
-    scores, here = rows[others] @ rows[place], np.full(len(others), place)
+def _joins(facts: Facts, rows: Floats, others: Ints, place: int, limits: Limits) -> Ints:
+    """Return those of positions (m,), ascending in m, that the picture at ``place`` is like."""
+    scores = rows[others] @ rows[place]
     bytes_ = (facts.content[others] == facts.content[place]) & (facts.content[place] >= 0)
-    picture = (scores >= limits.unseen) & aspects_fit(facts, others, here, limits)
+    near = bytes_ | (scores >= min(limits.unseen, limits.unseen_hashed, limits.burst))
+    if not near.any():  # as it is for nearly all
+        return others[:0]
+    others, scores, bytes_ = others[near], scores[near], bytes_[near]
+    here = np.full(len(others), place)
+    picture = twins(facts, others, here, scores, limits) & aspects_fit(facts, others, here, limits)
     timed = (facts.taken[others] != NO_TIME) & (facts.taken[place] != NO_TIME)
     apart = abs(np.where(timed, facts.taken[others], 0) - np.where(timed, facts.taken[place], 0))
     burst = timed & (apart <= limits.burst_seconds) & (facts.camera[others] == facts.camera[place])
-    return bytes_ | picture | (burst & (scores >= limits.burst))
+    return others[bytes_ | picture | (burst & (scores >= limits.burst))]

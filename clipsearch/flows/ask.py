@@ -19,12 +19,11 @@ from clipsearch.describe.answers import (
 from clipsearch.describe.statements import YES_NO, Asked, read_question
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
-from clipsearch.flows.evaluate import live_blocks
 from clipsearch.flows.progress import Progress
+from clipsearch.flows.sampling import sampled_ids
 from clipsearch.flows.stated import Embedded, Stated
 from clipsearch.flows.tag import picture_chunks
 from clipsearch.flows.tagger import widened
-from clipsearch.match.scores import content_keys, sample
 from clipsearch.store import Snapshot, Store
 from clipsearch.types import Floats, Ints
 
@@ -117,7 +116,7 @@ class Asker:
                 "know what a statement scores on pictures in general. Index more pictures."
             )
         self.notes = _notes(encoder, self.asked)
-        self.sample = _sample(snapshot) if like is None else like[snapshot.contains("images", like)]
+        self.sample = sampled_ids(snapshot, SAMPLE) if like is None else like[snapshot.contains("images", like)]
         some, known = widened(snapshot.embeddings("images", self.sample)), Embedded(encoder)
         self._choices = Stated.of(self.asked.statements, self.asked.fillers, known, some)
         taken = self.asked.taken
@@ -247,13 +246,6 @@ def ask_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder]) -
     if np.count_nonzero(snapshot.contains("images", like)) < MIN_PICTURES:
         raise InputError("the pictures that its question was measured on are gone.")
     return AnswerGiver(Asker(snapshot, encoder(), question, choices, like))
-
-
-def _sample(snapshot: Snapshot) -> Ints:
-    """Return the row ids of pictures that stand for the collection, the same ones whatever the order of the rows."""
-    blocks = [(block.ids, content_keys(block.embeddings)) for block in live_blocks(snapshot)]
-    ids, keys = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    return ids[sample(keys, SAMPLE)]
 
 
 def column_name(question: str) -> str:

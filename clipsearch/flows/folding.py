@@ -1,8 +1,8 @@
 """Fold hits that show or say the same into one: the same bytes, the same picture, the same burst; the same words.
 
 The order of the hits stays: a picture joins the best one that it is like, and ``k`` hits remain as long as there are so
-many that differ. No file is opened for it, so pictures count as the same only where their embeddings nearly agree
-(``alike.Limits.unseen``). Texts are the same where nothing but case and blanks differ.
+many that differ. No file is opened for it, so pictures count as the same only where their embeddings nearly agree, or
+their perceptual hashes do (``alike.twins``). Texts are the same where nothing but case and blanks differ.
 """
 
 from collections.abc import Callable

@@ -8,8 +8,8 @@ class Progress:
     """How far a run is.
 
     ``stage`` is "scan", "hash", "embed", "captions", "calibrate", "augment", "imagine", "variants", "import", "export",
-    "look", "verify" or "compact"; while an index is built "sample", "train", "add", "save", "rows", "compare" or
-    "measure". ``total`` is None while it is unknown.
+    "look", "plant", "verify" or "compact"; while an index is built "sample", "train", "add", "save", "rows", "compare"
+    or "measure". ``total`` is None while it is unknown.
     """
 
     stage: str

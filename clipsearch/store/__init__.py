@@ -14,6 +14,7 @@ reader can open the shards without this package (``parquet.py``).
 from clipsearch.store.added import AddedColumn
 from clipsearch.store.columns import NO_HASH, Columns
 from clipsearch.store.manifest import FileEntry, Manifest, Root
+from clipsearch.store.overlay import overlay
 from clipsearch.store.packing import update_packs
 from clipsearch.store.reader import Snapshot, verify_files
 from clipsearch.store.rows import ImageRow, KnownFile, KnownText, TextRow
@@ -38,6 +39,7 @@ __all__ = [
     "Store",
     "TextRow",
     "Writer",
+    "overlay",
     "update_packs",
     "verify_files",
 ]

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,23 +11,33 @@ PACKAGE = Path(__file__).parents[2] / "clipsearch"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def calls() -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield where each call is, what is called, and its keywords, all as text."""
+def nodes() -> Iterator[tuple[Path, ast.AST]]:
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                keywords = {word.arg or "**": ast.unparse(word.value) for word in node.keywords}
-                yield f"{file.relative_to(PACKAGE)}:{node.lineno}", ast.unparse(node.func), keywords
+            yield file.relative_to(PACKAGE), node
+
+
+@cache
+def calls() -> list[tuple[str, str, dict[str, str]]]:
+    """Return where each call is, what is called, and its keywords, all as text."""
+    return [
+        (
+            f"{file}:{node.lineno}",
+            ast.unparse(node.func),
+            {word.arg or "**": ast.unparse(word.value) for word in node.keywords},
+        )
+        for file, node in nodes()
+        if isinstance(node, ast.Call)
+    ]
 
 
 def imports() -> set[str]:
     found: set[str] = set()
-    for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.partition(".")[0])
+    for _, node in nodes():
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
     return found
 
 

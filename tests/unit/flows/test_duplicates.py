@@ -12,7 +12,17 @@ from PIL import Image
 import clipsearch
 from clipsearch.cli import run
 from clipsearch.errors import InputError
-from clipsearch.flows.alike import Alike, Limits, aspects_fit, bursts, fold, hashed_pairs, looks_same, same_bytes
+from clipsearch.flows.alike import (
+    Alike,
+    Limits,
+    aspects_fit,
+    bursts,
+    fold,
+    hashed_pairs,
+    looks_same,
+    same_bytes,
+    twins,
+)
 from clipsearch.flows.facts import COLUMNS, NO_LOOK, NO_TIME, Facts, facts_of
 
 
@@ -292,3 +302,49 @@ def test_a_moved_file_keeps_its_hash(collection, photos):
     (photos / "scene.png").rename(photos / "moved.png")
     assert collection.index(photos).reused == 1
     assert known() == {before} and before != 0
+
+
+def test_folding_knows_a_copy_at_half_the_size_by_its_hash():
+    hash_ = 0x5555_5555_5555_5555
+    turned = np.array([[1.0, 0.0], [0.85, np.sqrt(1 - 0.85**2)], [0.7, -np.sqrt(1 - 0.7**2)]], np.float32)
+
+    def folded(hashes, **more):
+        known = facts(3, phash=hashes, width=[300, 150, 150], height=[200, 100, 100], **more)
+        return fold(known, turned, Limits())
+
+    assert folded([hash_, hash_ ^ 0b11, hash_]) == [[0, 1], [2]]  # the third is too far from the first
+    assert folded([hash_, hash_ ^ 0b111, 7]) == [[0], [1], [2]]  # three bits, and no file is looked at
+    assert folded([NO_LOOK, NO_LOOK, NO_LOOK]) == folded([0, 0, 0]) == [[0], [1], [2]]
+    assert folded([hash_, hash_, 7], taken=[100, 900, 100]) == [[0], [1], [2]]  # two frames, not a copy
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_folding_equals_a_look_at_every_pair(seed):
+    rng, n = np.random.default_rng(seed), 60
+    near = rng.integers(0, 12, n)
+    rows = np.eye(12, dtype=np.float32)[near] + rng.choice([0.01, 0.05, 0.2], n)[:, None] * rng.standard_normal((n, 12))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    known = facts(
+        n,
+        content=rng.choice([-1, *range(40)], n),
+        width=rng.choice([0, 300, 305, 600], n),
+        height=rng.choice([200, 400], n),
+        taken=rng.choice([NO_TIME, 10, 12, 500], n),
+        camera=rng.choice([-1, 1], n),
+        phash=rng.choice([0, NO_LOOK, 5, 6, 0x5555], n),
+    )
+    limits, groups = Limits(), []
+
+    def like(a, b):
+        one, two = np.array([a]), np.array([b])
+        score = rows[a] @ rows[b]
+        same = known.content[a] == known.content[b] >= 0
+        twin = twins(known, one, two, np.array([score]), limits) & aspects_fit(known, one, two, limits)
+        close = known.camera[a] == known.camera[b] and NO_TIME not in (known.taken[a], known.taken[b])
+        burst = close and abs(known.taken[a] - known.taken[b]) <= limits.burst_seconds and score >= limits.burst
+        return same or bool(twin[0]) or burst
+
+    for place in range(n):
+        found = next((group for group in groups if like(group[0], place)), None)
+        groups.append([place]) if found is None else found.append(place)
+    assert fold(known, rows, limits) == groups and 10 < len(groups) < n
