@@ -5,12 +5,15 @@ A row has an image or none and one text or several. What a column or key may be 
     image    image, file_name, filename, image_path, path, file, img
     caption  caption, captions, text, texts, txt, sentence, sentences, description, title, raw
 
+A JSON file beside a picture may have ``keywords`` too (``keywords_of``).
+
 A line that is broken costs itself and nothing else: it is noted with its number, and the others are read.
 """
 
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +23,10 @@ from clipsearch.errors import InputError, SourceNotFoundError
 IMAGE = ("image", "file_name", "filename", "image_path", "path", "file", "img")
 CAPTION = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title", "raw")
 KINDS = ".csv, .tsv, .json, .jsonl, .ndjson, .parquet, .txt"
+MAX_KEYWORDS = 64  # of a picture, as of those inside it
 _NAMED = 3
 _BATCH = 10_000
+_BETWEEN = re.compile("[,;]")
 Json = Any  # what json.loads returns
 
 
@@ -91,6 +96,20 @@ def from_object(value: Json, image: str | None = None) -> list[Said]:
         found = next((value[name] for name in CAPTION if value.get(name)), None)
         return [] if found is None else from_object(found, named)
     return []
+
+
+def keywords_of(value: Json) -> list[str]:
+    """Return the keywords of a JSON value, each once: of an object, or of the objects in a list.
+
+    They are a list, or a text with commas or semicolons between.
+    """
+    objects = value if isinstance(value, list) else [value]
+    found: list[str] = []
+    for one in objects:
+        given = one.get("keywords") if isinstance(one, Mapping) else None
+        several = _BETWEEN.split(given) if isinstance(given, str) else given if isinstance(given, list) else []
+        found += [" ".join(_clean(str(word)).split()) for word in several if isinstance(word, str | int | float)]
+    return list(dict.fromkeys(word for word in found if word))[:MAX_KEYWORDS]
 
 
 def _clean(text: str) -> str:
