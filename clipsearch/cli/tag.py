@@ -9,6 +9,8 @@ from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from clipsearch import Collection, TagReport
     from clipsearch.evaluation.intervals import Share
 
@@ -102,7 +104,9 @@ def command(
     return 0
 
 
-def _open(console: Console, source: str | None, index: str | None, home: str, how: dict[str, str]) -> "Collection":
+def _open(
+    console: Console, source: str | None, index: str | None, home: str, how: dict[str, str]
+) -> "AbstractContextManager[Collection]":
     import clipsearch
     from clipsearch.cli.place import find
 
