@@ -1006,7 +1006,7 @@ class Collection:
         allowed = None if where is None else view.allowed(where, "images", self._lock)
         report = find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
         if column is not None:
-            report = write_clusters(self._store, report, column, partial=allowed is not None, wait=wait)
+            report = write_clusters(self._store, view.snapshot, report, column, partial=allowed is not None, wait=wait)
             self.refresh()
         return report
 

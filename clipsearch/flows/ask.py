@@ -1,6 +1,7 @@
 """Answer a question with choices for one picture, or for all pictures of a collection."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,11 +13,13 @@ from clipsearch.describe.tagging import Standard
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.evaluate import live_blocks
+from clipsearch.flows.given import commit_given, not_busy
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag import picture_chunks
 from clipsearch.flows.tagger import widened
 from clipsearch.match.scores import content_keys, sample
-from clipsearch.store import Snapshot, Store
+from clipsearch.store import AddedColumn, Snapshot, Store
+from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Ints
 
 MIN_PICTURES = 20  # to say what a statement scores on pictures in general
@@ -170,25 +173,28 @@ def ask_all(
 ) -> ColumnReport:
     """Answer a question for all pictures, as a column; pictures for which none of the choices fits have no value.
 
+    Others may write to the collection while pictures are compared.
+
     Raises:
         InputError: the question cannot be used.
-        LockedError: another process is writing to the collection.
+        LockedError: another process is writing to the collection when this begins, or for long when this is done.
     """
-    with store.writer(wait=wait) as writer:
-        snapshot = store.snapshot()
-        asker = Asker(snapshot, encoder, question, choices)
-        name = column or column_name(question)
-        ids, found = [], []
-        for some, rows in picture_chunks(snapshot):
-            ids.append(some)
-            found += asker.answers(rows)
-            if tell is not None:
-                tell(Progress("answers", len(found), snapshot.count("images")))
-        made = _made(question, choices, asker, encoder)
-        manifest = writer.commit_added(name, np.concatenate(ids), found, type_="text", made=made)
+    snapshot, start = not_busy(store, wait), time.monotonic()
+    name = column or column_name(question)
+    check_column_name(name)
+    asker = Asker(snapshot, encoder, question, choices)
+    ids, found = [], []
+    for some, rows in picture_chunks(snapshot):
+        ids.append(some)
+        found += asker.answers(rows)
+        if tell is not None:
+            tell(Progress("answers", len(found), snapshot.count("images")))
+    made = AddedColumn(name, np.concatenate(ids), found, "text", _made(question, choices, asker, encoder))
+    done = commit_given(store, snapshot, [(made, asker.answers)], wait=wait, since=start)
+    found = list(done.columns[0].values)
     counts = {choice: found.count(choice) for choice in asker.asked.choices}
     return ColumnReport(
-        name, question, asker.asked.kind, len(found), counts, found.count(None), manifest.version, asker.notes
+        name, question, asker.asked.kind, len(found), counts, found.count(None), done.version, asker.notes
     )
 
 

@@ -19,6 +19,7 @@ from clipsearch.describe.labels import default_labels, embed_labels, shipped_emb
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.facts import Pictures
+from clipsearch.flows.given import commit_given
 from clipsearch.flows.query import LazyHits
 from clipsearch.flows.tagger import COLUMN as TAGS
 from clipsearch.flows.tagger import load_tagger
@@ -137,12 +138,19 @@ def check_columns(column: str) -> tuple[str, str]:
 
 
 def write_clusters(
-    store: Store, report: ClusterReport, column: str = COLUMN, *, partial: bool = False, wait: bool = False
+    store: Store,
+    snapshot: Snapshot,
+    report: ClusterReport,
+    column: str = COLUMN,
+    *,
+    partial: bool = False,
+    wait: bool = False,
 ) -> ClusterReport:
     """Keep clusters as two columns: each picture's number, from 1 as in the report, and the name of its cluster.
 
     Args:
         store: the collection.
+        snapshot: the version that was parted.
         report: the clusters.
         column: name of the first column; that of the second ends in ``_name``.
         partial: not all pictures were parted, so those that come later get no value.
@@ -158,15 +166,12 @@ def write_clusters(
     ids = np.concatenate([cluster.ids for cluster in report.clusters])
     at = np.repeat(np.arange(len(numbers)), [cluster.size for cluster in report.clusters]).tolist()
     given: list[tuple[str, str, Sequence[Any]]] = [(columns[0], "number", numbers), (columns[1], "text", names)]
-    with store.writer(wait=wait) as writer:
-        writer.add_columns(
-            [
-                AddedColumn(
-                    name, ids, [each[n] for n in at], type_, STATIC if partial else _made(type_, each, report.centres)
-                )
-                for name, type_, each in given
-            ]
-        )
+    made = []
+    for name, type_, each in given:
+        how = STATIC if partial else _made(type_, each, report.centres)
+        later = None if partial else ClusterGiver(report.centres, each, type_).give
+        made.append((AddedColumn(name, ids, [each[n] for n in at], type_, how), later))
+    commit_given(store, snapshot, made, wait=wait, since=time.monotonic() - report.seconds)
     return replace(report, columns=columns)
 
 

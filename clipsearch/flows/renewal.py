@@ -17,8 +17,9 @@ from clipsearch.errors import CorruptShardError, InputError
 from clipsearch.flows.ask import ask_giver
 from clipsearch.flows.cluster import STATIC, cluster_giver
 from clipsearch.flows.evaluate import live_blocks
+from clipsearch.flows.given import CHUNK
 from clipsearch.flows.progress import Progress
-from clipsearch.flows.tag import CHUNK, tag_giver
+from clipsearch.flows.tag import tag_giver
 from clipsearch.flows.tagger import Tagger, widened
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.naming import version_of

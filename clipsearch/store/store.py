@@ -124,11 +124,11 @@ class Store:
             return self._snapshot
 
     @contextmanager
-    def writer(self, wait: bool = False) -> Iterator[Writer]:
+    def writer(self, wait: bool | float = False) -> Iterator[Writer]:
         """Be the one writer for the length of a ``with`` block; what a dead writer left is removed first.
 
         Args:
-            wait: wait for another writer instead of raising.
+            wait: wait for another writer instead of raising, for so many seconds at most where it is a number.
 
         Raises:
             LockedError: another writer is at work.
@@ -154,7 +154,7 @@ def _absolute(path: Path) -> str:
 
 
 @contextmanager
-def _locked(path: str, wait: bool) -> Iterator[None]:
+def _locked(path: str, wait: bool | float) -> Iterator[None]:
     lock = WriterLock(path)
     lock.acquire(wait)
     try:
