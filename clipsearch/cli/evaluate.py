@@ -79,7 +79,10 @@ def retrieval(
 
         console.json([dump({"schema": "clipsearch.evaluation/1", "collection": name, **asdict(report)})])
         return 0
-    console.note(f"{name}: {report.images:,} pictures, {report.captions:,} captions, model {report.model}")
+    from clipsearch.present.text import count
+
+    held = f"{count(report.images, 'picture')}, {count(report.captions, 'caption')}"
+    console.note(f"{name}: {held}, model {report.model}")
     console.results(_table(console, report))
     return 0
 

@@ -75,10 +75,11 @@ def labels(
 
     TRUTH is a CSV with the columns image and label, or a folder whose subfolders are the labels.
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
         console.note(
-            f"{name}: {report.pictures:,} pictures, {report.labels:,} labels; "
+            f"{name}: {count(report.pictures, 'picture')}, {count(report.labels, 'label')}; "
             f"top-1 {share(report.top1)}, top-5 {share(report.top5)} %"
         )
         return _table(("label", "pictures", "top-1 %"), [[n, f"{s.n:,}", share(s)] for n, s in report.by_label])
@@ -106,11 +107,12 @@ def tags(console: Console, truth: str, column: str, index: str | None, indexes_d
     TRUTH is a CSV with the columns image and label, or a folder whose subfolders are the labels; give pictures that the
     tags were not calibrated on.
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
         stated = "" if report.level is None else f"stated {report.level:.0%} ({report.source}), "
         console.note(
-            f"{name}: {report.pictures:,} pictures, {stated}precision {share(report.scores.precision)}, "
+            f"{name}: {count(report.pictures, 'picture')}, {stated}precision {share(report.scores.precision)}, "
             f"recall {share(report.scores.recall)} %"
         )
         rows = [
@@ -151,11 +153,14 @@ def describe(
 
     CAPTIONS are references: image and caption in each row. A picture is never given a caption of its own.
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
-        console.note(f"{name}: {report.pictures:,} pictures, {report.candidates:,} captions to choose from")
+        texts = count(report.candidates, "caption")
+        console.note(f"{name}: {count(report.pictures, 'picture')}, {texts} to choose from")
         if report.missing:
-            console.note(f"note: {report.missing:,} pictures of the references are not in the collection")
+            some = count(report.missing, "picture of the references is", "pictures of the references are")
+            console.note(f"note: {some} not in the collection")
         found = report.scores
         rows = [[f"BLEU-{n}", f"{100 * value:.1f}"] for n, value in enumerate(found.bleu, start=1)]
         rows += [["ROUGE-L", f"{100 * found.rouge_l:.1f}"], ["CIDEr-D", f"{found.cider_d:.3f}"]]
@@ -186,10 +191,13 @@ def answers(
     QUESTIONS.csv has the columns image, question, choices (with | between; none for yes or no) and answer, which may be
     "none of these".
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
         if report.missing:
-            console.note(f"note: {report.missing:,} questions are about pictures that the collection lacks")
+            console.note(
+                f"note: left out, because the collection lacks the picture: {count(report.missing, 'question')}"
+            )
         rows = [
             ["questions", f"{report.questions:,}"],
             ["right %", share(report.right)],

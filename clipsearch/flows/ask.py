@@ -18,6 +18,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag import picture_chunks
 from clipsearch.flows.tagger import widened
 from clipsearch.match.scores import content_keys, sample
+from clipsearch.present.text import count
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Ints
@@ -104,8 +105,8 @@ class Asker:
         self.asked: Asked = read_question(question, choices)
         if snapshot.count("images") < MIN_PICTURES:
             raise InputError(
-                f"The collection has {snapshot.count('images'):,} pictures; at least {MIN_PICTURES} are needed to\n"
-                "know what a statement scores on pictures in general. Index more pictures."
+                f"The collection has {count(snapshot.count('images'), 'picture')}; at least {MIN_PICTURES} are needed\n"
+                "to know what a statement scores on pictures in general. Index more pictures."
             )
         self.notes = _language_notes(encoder, [question, *self.asked.choices])
         flat = [text for texts in self.asked.statements for text in texts]

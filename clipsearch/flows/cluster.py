@@ -25,6 +25,7 @@ from clipsearch.flows.tagger import COLUMN as TAGS
 from clipsearch.flows.tagger import load_tagger
 from clipsearch.index.kmeans import Clusters, distinct_labels, spherical_kmeans
 from clipsearch.npy import load_npz
+from clipsearch.present.text import count
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Hit, Ints
@@ -114,7 +115,12 @@ def find_clusters(
     n = len(pictures)
     k = min(50, max(2, math.isqrt(n // 2)), max(n, 1)) if k is None else k
     if k < 1 or n < k:
-        raise InputError(f"{n:,} pictures cannot be parted into {k} clusters. Give --k from 1 to {n:,}.")
+        if not n:
+            raise InputError("There are no pictures to part. Index some first, or choose more with --where.")
+        raise InputError(
+            f"{count(n, 'picture')} cannot be parted into {count(k, 'cluster')}. "
+            + (f"Give --k from 1 to {n:,}." if n > 1 else "Give --k 1.")
+        )
     found = spherical_kmeans(pictures.embeddings, n, k, seed=seed)
     source, words, towards = _words(snapshot, pictures.facts.ids, len(found.centres), labels, encoder)
     names, contrasts = _names(found, words, towards)

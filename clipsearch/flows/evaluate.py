@@ -19,6 +19,7 @@ from clipsearch.errors import InputError
 from clipsearch.evaluation.ground_truth import best_ranks
 from clipsearch.evaluation.metrics import mean_reciprocal_rank, median_rank, recall_at_k
 from clipsearch.flows.captions import ImagePlaces, read_pairs
+from clipsearch.present.text import count
 from clipsearch.store import Snapshot
 from clipsearch.types import EmbeddingBlock, Floats, Ints
 
@@ -84,9 +85,9 @@ def evaluate(
     if not used:
         if not listed:
             raise InputError("There is no pair to measure with. Give a picture and its caption in each row.")
-        named = f" ({', '.join(missing[:NAMED])} ...)"
+        named = f" ({', '.join(missing[:NAMED])}{' ...' if len(missing) > NAMED else ''})"
         raise InputError(
-            f"None of the {len(listed)} pairs names a picture of this collection{named}.\n"
+            f"Of {count(len(listed), 'pair')} none names a picture of this collection{named}.\n"
             "Give paths relative to the indexed folder, or absolute ones."
         )
     image_of_text = np.array([image for image, _ in used], dtype=np.int64)

@@ -16,6 +16,7 @@ from clipsearch.flows.captions import ImagePlaces, read_pairs
 from clipsearch.flows.labelled import Pairs, find_labelled, read_labelled
 from clipsearch.flows.tag_learn import embed_known
 from clipsearch.flows.tagger import load_tagger, widened
+from clipsearch.present.text import count
 from clipsearch.scan.captions import read_texts
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats
@@ -109,7 +110,10 @@ def evaluate_tags(snapshot: Snapshot, truth: "Pairs | str | os.PathLike[str]", c
     untagged = sum(stored.get(id_) is None for id_ in known.ids.tolist())
     notes = known.notes
     if untagged:
-        notes = (*notes, f"{untagged:,} of the pictures were never tagged; run clipsearch tag again.")
+        notes = (
+            *notes,
+            f"{count(untagged, 'of the pictures was', 'of the pictures were')} never tagged; run clipsearch tag again.",
+        )
     return TagAccuracy(
         column=column,
         pictures=len(known.ids),

@@ -21,6 +21,7 @@ from clipsearch.flows.given import CHUNK
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag import tag_giver
 from clipsearch.flows.tagger import Tagger, widened
+from clipsearch.present.text import count
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.naming import version_of
 from clipsearch.types import Floats, Ints
@@ -113,7 +114,9 @@ def column_advice(snapshot: Snapshot) -> tuple[str, ...]:
             advice.append(str(problem).replace("\n", " "))
             continue
         if n:
-            advice.append(f"{n:,} pictures have no value in the column {name}: 'clipsearch index' gives it")
+            advice.append(
+                f"{count(n, 'picture has', 'pictures have')} no value in the column {name}: 'clipsearch index' gives it"
+            )
     for name in snapshot.added_columns():
         stale = _outgrown(name, snapshot)
         if stale:

@@ -27,6 +27,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag_learn import Learnt, TagOptions, learn
 from clipsearch.flows.tagger import Tagger, generic_words, widened
 from clipsearch.flows.xmp_files import XmpCounts, write_sidecars
+from clipsearch.present.text import count
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Ints
@@ -122,13 +123,11 @@ def _sidecar_notes(counts: XmpCounts) -> tuple[str, ...]:
     """Say what became of the sidecars."""
     notes = [f"XMP sidecars: {counts.written:,} written, {counts.unchanged:,} unchanged."]
     if counts.foreign:
-        notes.append(f"{counts.foreign:,} sidecars that other programs wrote were left alone.")
+        notes.append(f"Left alone, because other programs wrote them: {count(counts.foreign, 'sidecar')}.")
     if counts.no_file:
-        notes.append(
-            f"{counts.no_file:,} pictures have no file of their own to write beside (tars, tables, moved files)."
-        )
+        notes.append(f"No file to write beside: {count(counts.no_file, 'picture')} (in tars or tables, or moved).")
     if counts.failed:
-        notes.append(f"{counts.failed:,} sidecars could not be written: {counts.why}.")
+        notes.append(f"{count(counts.failed, 'sidecar')} could not be written: {counts.why}.")
     return tuple(notes)
 
 
