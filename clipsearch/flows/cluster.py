@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch.describe.labels import default_labels, embed_labels, shipped_embeddings
+from clipsearch.describe.labels import LabelSet, default_labels, embed_labels, shipped_embeddings
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.facts import Pictures
@@ -93,7 +93,7 @@ def find_clusters(
     encoder: Callable[[], Encoder],
     *,
     k: int | None = None,
-    labels: Sequence[str] | None = None,
+    labels: LabelSet | Sequence[str] | None = None,
     allowed: Ints | None = None,
     seed: int = 0,
 ) -> ClusterReport:
@@ -214,9 +214,11 @@ def cluster_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder
 
 
 def _words(
-    snapshot: Snapshot, ids: Ints, k: int, labels: Sequence[str] | None, encoder: Callable[[], Encoder]
+    snapshot: Snapshot, ids: Ints, k: int, labels: LabelSet | Sequence[str] | None, encoder: Callable[[], Encoder]
 ) -> tuple[str, list[str], Floats]:
     """Return what names ``k`` clusters: where the words are from, the words, and their embeddings (m, D)."""
+    if isinstance(labels, LabelSet):
+        return "labels", labels.names, embed_labels(labels.with_templates([PROMPT]), encoder().encode_texts)
     if labels is not None:
         words = list(dict.fromkeys(word for label in labels if (word := " ".join(label.split()))))
         if not words:
