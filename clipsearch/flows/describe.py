@@ -179,8 +179,15 @@ class Describer:
         made, tags = self.composed(row) if always or not matched else (None, ())
         unfit = bool(told) and told[0].verdict == Verdict.NONE
         sentences = [*([made] if made and unfit else []), *told, *([made] if made and not unfit else [])]
-        notes = () if sentences else ("No caption is near, and no tag is sure enough to make a sentence of.",)
+        notes = () if sentences else (self._nothing(),)
         return Descriptions(picture, tuple(sentences), tags, notes)
+
+    def _nothing(self) -> str:
+        if self._snapshot.count("texts"):
+            return "No caption is near, and no tag is sure enough to make a sentence of."
+        return (
+            "The collection has no captions, and no tag is sure enough to make a sentence of. Give --bank captions.txt."
+        )
 
 
 def with_model(found: Descriptions, text: str, model: str) -> Descriptions:

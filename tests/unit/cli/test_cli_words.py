@@ -1,6 +1,7 @@
 """``clipsearch tag``, ``describe``, ``ask`` and ``evaluate labels|tags|describe|answers`` at the front door."""
 
 import json
+import re
 import subprocess
 import sys
 from threading import Timer
@@ -170,3 +171,37 @@ def test_answers_and_descriptions_are_measured(ask, home, tmp_path):
     (tmp_path / "r.csv").write_text(f"image,caption\n{picture},a red square\n")
     done = ask("evaluate", "describe", str(tmp_path / "r.csv"), "-i", "photos")
     assert done.code == 0 and [line.split("\t")[0] for line in done.lines[-2:]] == ["ROUGE-L", "CIDEr-D"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ask", "x.png", "is it red?", "--column", "red"], "--column goes with --all"),
+        (["ask", "x.png", "is it red?", "--pull"], "--pull goes with --model"),
+        (["ask", "x.png", "what is it?", "--choices", "a,b", "--model", "m"], "does not go with --choices"),
+        (["ask", "--all", "is it red?", "--model", "m"], "does not go with --all"),
+        (["ask", "is it red?", "labels.txt"], "The picture comes first"),
+        (["describe", "x.png", "--pull"], "--pull goes with --model"),
+        (["describe", "x.png", "--bank", "labels.txt", "--where", "width > 1"], "does not go with --bank"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(ask, home, words, message):
+    (home / "labels.txt").write_text("red\n")
+    done = ask(*words)
+    assert done.code == 2 and message in done.err and len(done.err.splitlines()) <= 3
+
+
+def test_a_terminal_of_80_columns_breaks_sentences_and_choices_between_words(ask, home):
+    picture = str(next((home / "pictures").glob("red*.png")))
+    (home / "bank.txt").write_text("a rather long sentence about a red square " * 5 + "\n")
+    for words in (("describe", picture, "--bank", "bank.txt"), ("ask", picture, "what is it?", "--choices", LONG)):
+        done = ask(*words, "-i", "photos", terminal=True)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", done.out.decode()).splitlines()
+        assert len(lines) > 2, done.err
+        assert all(len(line) <= 80 for line in lines)
+        plain = ask(*words, "-i", "photos")
+        told = {word for line in plain.lines for word in re.findall("[a-z]{3,}", line)}
+        assert told <= set(re.findall("[a-z]{3,}", "\n".join(lines)))  # no word is broken, none is lost
+
+
+LONG = "a rather long choice that speaks of a red square among many other red squares on a table,a green one"
