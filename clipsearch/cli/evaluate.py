@@ -29,8 +29,14 @@ class _Evaluate(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("evaluate", cls=_Evaluate, short_help="Measure retrieval or verdicts on your own pictures.")
-def command() -> None:
+@click.group(
+    "evaluate",
+    cls=_Evaluate,
+    short_help="Measure retrieval or verdicts on your own pictures.",
+    invoke_without_command=True,
+)
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Measure retrieval or verdicts on your own pictures.
 
     \b
@@ -41,6 +47,8 @@ def command() -> None:
     clipsearch evaluate describe caps.csv   BLEU, ROUGE-L, CIDEr-D
     clipsearch evaluate answers ask.csv     answers that are right
     """  # noqa: D301
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("Say what to measure with: a file of captions, or the name of a measurement.", ctx)
 
 
 command.add_command(evaluate_match)

@@ -108,7 +108,10 @@ def find_labelled(
             "Give paths relative to the indexed folder, or absolute ones."
         )
     if not known.any():
-        raise InputError(f"No true {what} ({_few(strange)}) is among those asked about ({_few(list(names))}).")
+        raise InputError(
+            f"No true {what} ({_few(strange)}) is among those asked about ({_few(list(names))}).\n"
+            f"Write each {what} the same in both; capitals do not matter."
+        )
     notes = []
     if missing:
         some = count(len(missing), "picture")

@@ -205,3 +205,43 @@ def test_a_terminal_of_80_columns_breaks_sentences_and_choices_between_words(ask
 
 
 LONG = "a rather long choice that speaks of a red square among many other red squares on a table,a green one"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--labels", "none.txt"], "There is no file of labels"),
+        (["--labels", "labels.txt", "--level", "80"], "The level is 80"),
+        (["--column", "My tags"], "cannot name a column"),
+        (["--truth", "labels.txt"], "has no columns image and label"),
+        (["--template", "a photo"], "has no {}"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_pictures_are_indexed(cli, home, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("red\n")
+    done = cli("tag", str(home / "pictures"), *words)
+    assert done.code == 2 and message in done.err and not (tmp_path / "indexes").exists()
+
+
+def test_a_matrix_wider_than_the_terminal_is_left_to_json(ask, home):
+    pictures = sorted(picture.name for picture in (home / "pictures").iterdir())
+    names = [f"a colour with a long name, number {n:02d}" for n in range(18)]
+    (home / "many.txt").write_text("\n".join(names))
+    rows = [f'{picture},"{names[n % 18]}"\n' for n, picture in enumerate(pictures)]
+    (home / "many.csv").write_text("image,label\n" + "".join(rows))
+    words = ("tag", "-i", "photos", "--labels", "many.txt", "--truth", "many.csv", "--column", "many")
+    narrow, piped = ask(*words, terminal=True), ask(*words)
+    assert "--json has the matrix" in narrow.err and "columns by number" not in narrow.err
+    assert "columns by number" in piped.err
+
+
+def test_tags_that_chance_alone_withholds_say_what_to_do(ask, home):
+    (home / "odd.txt").write_text("zebra\n")
+    done = ask("tag", "-i", "photos", "--labels", "odd.txt", "--level", "0.99", "--column", "odd")
+    assert done.code == 0 and ("Ask for a lower" in done.err) == (" 0 tags on 0 of" in done.err)
+
+
+def test_evaluate_alone_asks_what_to_measure_in_two_lines(cli):
+    done = cli("evaluate")
+    assert done.code == 2 and "Say what to measure" in done.err and len(done.err.splitlines()) == 2
