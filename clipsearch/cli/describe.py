@@ -71,6 +71,7 @@ def command(
         from clipsearch.flows.writer import pull_writer
 
         pull_writer(settings["model"], console.note)
+    said: set[str] = set()
     with clipsearch.open(path, **how) as collection:
         for picture in pictures:
             try:
@@ -83,7 +84,10 @@ def command(
                 console.json([_json(found)])
                 continue
             for note in found.notes:
-                console.note(f"note: {picture}: {note}")
+                of_bank = settings["bank"] is not None and note.startswith(settings["bank"])
+                if not (of_bank and note in said):  # once for all pictures
+                    console.note(f"note: {note}" if of_bank else f"note: {picture}: {note}")
+                said.add(note)
             console.results(_lines(console, found, len(pictures) > 1))
     return FAILED if failed else 0
 

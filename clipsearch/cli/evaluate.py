@@ -80,6 +80,8 @@ def retrieval(
     with clipsearch.open(find(index, indexes_dir), **how) as collection:
         report = collection.evaluate(captions)
         name = collection.name
+    for note in report.notes:
+        console.note(f"note: {note}")
     if report.missing:
         console.note(_missing(report))
     if as_json:

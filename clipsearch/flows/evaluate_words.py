@@ -17,7 +17,7 @@ from clipsearch.flows.labelled import Pairs, find_labelled, read_labelled
 from clipsearch.flows.tag_learn import embed_known
 from clipsearch.flows.tagger import load_tagger, widened
 from clipsearch.present.text import count
-from clipsearch.scan.captions import read_texts
+from clipsearch.scan.captions import Problems, read_texts
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats
 
@@ -51,12 +51,16 @@ class TagAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class CaptionAccuracy:
-    """Captions that retrieval gives, against references; ``candidates`` are the texts that it chose from."""
+    """Captions that retrieval gives, against references; ``candidates`` are the texts that it chose from.
+
+    ``missing`` counts pictures of the references that the collection lacks; ``notes`` say what could not be read.
+    """
 
     pictures: int
     candidates: int
     scores: CaptionScores
     missing: int
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_labels(
@@ -141,7 +145,8 @@ def evaluate_descriptions(
     folders = [*(snapshot.root_path(root.id) for root in snapshot.manifest.roots), beside]
     wanted: dict[int, list[str]] = {}
     missing: set[str] = set()
-    for image, caption in read_pairs(references):
+    problems, others = Problems(), Problems()
+    for image, caption in read_pairs(references, problems):
         id_ = places.find(os.fsencode(image), folders)
         if id_ is None:
             missing.add(image)
@@ -149,18 +154,19 @@ def evaluate_descriptions(
             wanted.setdefault(id_, []).append(caption)
     if not wanted:
         raise InputError(f"No picture of {references} is in the collection. Give paths relative to the indexed folder.")
-    texts, rows = _candidates(snapshot, encoder, set(wanted), bank)
+    texts, rows = _candidates(snapshot, encoder, set(wanted), bank, others)
     pictures = widened(snapshot.embeddings("images", list(wanted)))
     said = [texts[int(n)] for n in _best(pictures, rows)]
-    return CaptionAccuracy(len(said), len(texts), caption_scores(said, list(wanted.values())), len(missing))
+    notes = (*problems.notes(os.fspath(references)), *others.notes("" if bank is None else os.fspath(bank)))
+    return CaptionAccuracy(len(said), len(texts), caption_scores(said, list(wanted.values())), len(missing), notes)
 
 
 def _candidates(
-    snapshot: Snapshot, encoder: Encoder, own: set[int], bank: str | os.PathLike[str] | None
+    snapshot: Snapshot, encoder: Encoder, own: set[int], bank: str | os.PathLike[str] | None, problems: Problems
 ) -> tuple[list[str], Floats]:
     """Return the texts to choose from and their embeddings (n, D)."""
     if bank is not None:
-        texts = list(dict.fromkeys(said.text for said in read_texts(bank)))
+        texts = list(dict.fromkeys(said.text for said in read_texts(bank, problems)))
         if texts:
             return texts, np.concatenate([encoder.encode_texts(texts[n : n + 256]) for n in range(0, len(texts), 256)])
     else:

@@ -155,7 +155,7 @@ def _read_jsonl(path: str, problems: Problems) -> Iterator[Said]:
             try:
                 found = from_object(json.loads(line))
             except (ValueError, RecursionError) as problem:
-                problems.add(f"line {number} (broken JSON: {_one_line(problem)})")
+                problems.add(f"line {number} (broken JSON: {_in_line(problem)})")
                 continue
             if not found:
                 problems.add(f"line {number} (no caption in it)")
@@ -204,6 +204,13 @@ def _read_parquet(path: str, problems: Problems) -> Iterator[Said]:
                     yield from from_object(row[caption], named if isinstance(named, str) else None)
     except arrow.ArrowException as problem:
         raise InputError(f"{path} cannot be read as Parquet: {_one_line(problem)}.") from problem
+
+
+def _in_line(problem: Exception) -> str:
+    """Return what is wrong with the JSON of one line, whose own number json takes for 1."""
+    if not isinstance(problem, json.JSONDecodeError):
+        return _one_line(problem)
+    return f"{problem.msg.removesuffix(' at')}, column {problem.colno}"
 
 
 def _one_line(problem: Exception) -> str:

@@ -245,3 +245,26 @@ def test_tags_that_chance_alone_withholds_say_what_to_do(ask, home):
 def test_evaluate_alone_asks_what_to_measure_in_two_lines(cli):
     done = cli("evaluate")
     assert done.code == 2 and "Say what to measure" in done.err and len(done.err.splitlines()) == 2
+
+
+def test_a_broken_line_of_a_bank_or_of_references_is_named_wherever_it_is_read(ask, home):
+    picture = next((home / "pictures").glob("red*.png"))
+    lines = [json.dumps({"image": picture.name, "caption": f"number {n}"}) for n in range(1, 401)]
+    lines[316] = lines[316][:-3]
+    (home / "broken.jsonl").write_text("\n".join(lines))
+    for words in (
+        ("describe", str(picture), str(picture), "--bank", "broken.jsonl"),
+        ("evaluate", "broken.jsonl"),
+        ("evaluate", "describe", "broken.jsonl", "--bank", "captions.csv"),
+        ("evaluate", "describe", "captions.csv", "--bank", "broken.jsonl"),
+    ):
+        done = ask(*words, "-i", "photos")
+        assert done.code == 0 and done.err.count("broken.jsonl: left out line 317 (broken JSON: ") == 1, words
+        assert "line 1" not in done.err
+
+
+@pytest.mark.parametrize(("place", "said"), [("none.jpg", "there is no such file"), ("pictures", "it is a folder")])
+def test_a_picture_that_is_not_there_or_a_folder_is_said_to_be_that(ask, home, place, said):
+    for words in (["describe", place], ["ask", place, "is it red?"]):
+        done = ask(*words, "-i", "photos")
+        assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 2
