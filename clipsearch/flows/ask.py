@@ -181,7 +181,7 @@ def ask_all(
         LockedError: another process is writing to the collection when this begins, or for long when this is done.
     """
     snapshot, start = not_busy(store, wait), time.monotonic()
-    name = column or column_name(question)
+    name = column or _own_name(snapshot, question, choices)
     check_column_name(name)
     asker = Asker(snapshot, encoder, question, choices)
     ids, found = [], []
@@ -255,6 +255,25 @@ def column_name(question: str) -> str:
     """Return the name of a question's column: ask_ and its first words."""
     words = "".join(char if char.isascii() and char.isalnum() else " " for char in question.lower()).split()
     return "_".join(["ask", *words])[:40].rstrip("_")
+
+
+def _own_name(snapshot: Snapshot, question: str, choices: Sequence[str] | None) -> str:
+    """Return the name of a question's column; where another question has it, with a number behind."""
+    base, n = column_name(question), 1
+    name = base
+    while name in snapshot.added_columns() and not _is_of(snapshot.made_of(name), question, choices):
+        n += 1
+        name = f"{base}_{n}"
+    return name
+
+
+def _is_of(made: bytes | None, question: str, choices: Sequence[str] | None) -> bool:
+    """Tell whether a column was made by this very question."""
+    try:
+        facts = json.loads(made or b"null")
+        return facts["question"] == question and facts["choices"] == (None if choices is None else list(choices))
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _language_notes(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:

@@ -115,3 +115,17 @@ def test_a_name_that_no_column_can_have_is_refused_before_the_work(world, monkey
         world.tag(LABELS, column="My tags")
     with pytest.raises(InputError, match="cannot name a column"):
         world.ask_all("what is it?", LABELS, column="What?")
+
+
+def test_a_question_never_takes_the_column_of_another_one(world):
+    long = "what is it that one can see in the middle of the picture"  # the same first 40 characters
+    names = [
+        world.ask_all("что это?", LABELS).column,
+        world.ask_all("где это?", LABELS).column,
+        world.ask_all("что это?", LABELS).column,
+        world.ask_all("что это?", LABELS[:2]).column,
+        world.ask_all(f"{long} now?", LABELS).column,
+        world.ask_all(f"{long} then?", LABELS).column,
+    ]
+    assert names[:4] == ["ask", "ask_2", "ask", "ask_3"]
+    assert names[5] == f"{names[4]}_2" and len(names[5]) <= 60
