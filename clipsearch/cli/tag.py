@@ -151,11 +151,11 @@ def explain(report: "TagReport") -> str:
         chance = f"{1 - report.level:.0%}"
         if not report.tags:
             return (
-                f"level {level}: no label stands out from what chance gives, so there are no tags. Ask for a lower\n"
+                f"level {level}: no label stands out from what chance gives, so there are no tags. Ask for a lower "
                 "--level, or let it learn: from captions that mention the labels, or from true labels (--truth)."
             )
         return (
-            f"level {level}: at most {chance} of the tags are such as chance alone gives. How many are right\n"
+            f"level {level}: at most {chance} of the tags are such as chance alone gives. How many are right "
             "is not known: that takes captions that mention the labels, or true labels of some pictures (--truth)."
         )
     against = "true labels" if report.source == "truth" else "captions that mention the label"
@@ -166,7 +166,7 @@ def explain(report: "TagReport") -> str:
         measured = f"precision {share(report.measured.precision)}"
         if report.measured.recall is not None:
             measured += f", recall {share(report.measured.recall)}"
-        lines.append(f"measured on pictures held back: {measured}; 95 % intervals in brackets")
+        lines.append(f"measured on pictures held back: {measured}; 95% intervals in brackets")
     if report.source == "captions":
         lines.append(
             "captions leave things out, so more of the tags are right than are counted, and recall is of what was said"
