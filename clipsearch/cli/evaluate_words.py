@@ -198,6 +198,7 @@ def answers(
             console.note(
                 f"note: left out, because the collection lacks the picture: {count(report.missing, 'question')}"
             )
+        console.note(f"{name}: {count(report.questions, 'question')}")
         rows = [
             ["questions", f"{report.questions:,}"],
             ["right %", share(report.right)],
@@ -209,7 +210,7 @@ def answers(
             ["  where the right one was there %", share(report.withheld_there)],
             ["  where it was not %", share(report.withheld_absent)],
         ]
-        return _table((name, ""), rows)
+        return _table(("measure", "value"), rows)
 
     return _measure(
         console,

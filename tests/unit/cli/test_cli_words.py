@@ -6,10 +6,12 @@ import subprocess
 import sys
 from threading import Timer
 
+import numpy as np
 import pytest
 from support import COLOURS, make_photo
 
 import clipsearch
+from clipsearch.errors import StorageError
 
 HOLDER = """
 import json, sys
@@ -268,3 +270,19 @@ def test_a_picture_that_is_not_there_or_a_folder_is_said_to_be_that(ask, home, p
     for words in (["describe", place], ["ask", place, "is it red?"]):
         done = ask(*words, "-i", "photos")
         assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 2
+
+
+def test_a_failure_of_ask_is_not_taken_for_none_of_these(ask, home, monkeypatch):
+    def fail(*_, **__):
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr(clipsearch.Collection, "ask", fail)
+    assert ask("ask", "x.png", "is it red?", "-i", "photos").code == 2
+
+
+def test_the_example_of_a_column_of_tags_has_some(ask, home):
+    with clipsearch.open(home / "photos") as collection, collection._store.writer() as writer:
+        ids = [row.id for row in collection._current().snapshot.known_files()]
+        writer.commit_added("some", np.array(ids), [[] for _ in ids[1:]] + [["red"]])
+    lines = [line.split("\t") for line in ask("columns", "-i", "photos").lines]
+    assert next(line for line in lines if line[0] == "some")[-1] == "[red]"
