@@ -112,8 +112,8 @@ def tags(console: Console, truth: str, column: str, index: str | None, indexes_d
     def say(name: str, report: Any) -> list[str]:
         stated = "" if report.level is None else f"stated {report.level:.0%} ({report.source}), "
         console.note(
-            f"{name}: {count(report.pictures, 'picture')}, {stated}precision {share(report.scores.precision)}, "
-            f"recall {share(report.scores.recall)} %"
+            f"{name}: {count(report.pictures, 'picture')}, {stated}precision {share(report.scores.precision) or '-'}, "
+            f"recall {share(report.scores.recall) or '-'} %"
         )
         rows = [
             [n, f"{s.there:,}", f"{s.given:,}", share(s.precision), share(s.recall)]
@@ -194,6 +194,9 @@ def answers(
     from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
+        if report.impossible:
+            answers = count(report.impossible, "true answer is", "true answers are")
+            console.note(f"note: {answers} no choice of the question, nor 'none of these'; nothing can be right there")
         if report.missing:
             console.note(
                 f"note: left out, because the collection lacks the picture: {count(report.missing, 'question')}"

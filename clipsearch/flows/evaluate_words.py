@@ -106,6 +106,8 @@ def evaluate_tags(snapshot: Snapshot, truth: "Pairs | str | os.PathLike[str]", c
     names = list(tagger.names) if tagger is not None else sorted({label for _, label in pairs})
     known = find_labelled(snapshot, names, truth)
     table = snapshot.metadata_table("images").select(["id", column])
+    if not str(table.schema.field(column).type).startswith(("list", "large_list")):
+        raise InputError(f"The column {column!r} holds no tags. Give one that clipsearch tag made.")
     stored = dict(zip(*(values.to_pylist() for values in table.columns), strict=True))
     at = {name: n for n, name in enumerate(names)}
     given = np.zeros(known.truth.shape, dtype=bool)

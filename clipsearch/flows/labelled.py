@@ -42,6 +42,8 @@ def read_labelled(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
         InputError: it has no such columns, or no pair.
     """
     pairs = _of_folder(path) if os.path.isdir(path) else _of_table(path)
+    if not pairs and os.path.isdir(path):
+        raise InputError(f"No subfolder of {path} has a picture; the names of the subfolders are the labels.")
     if not pairs:
         raise InputError(f"{path} names no picture with a label. Write one a line: image,label")
     return pairs

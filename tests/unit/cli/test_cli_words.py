@@ -286,3 +286,17 @@ def test_the_example_of_a_column_of_tags_has_some(ask, home):
         writer.commit_added("some", np.array(ids), [[] for _ in ids[1:]] + [["red"]])
     lines = [line.split("\t") for line in ask("columns", "-i", "photos").lines]
     assert next(line for line in lines if line[0] == "some")[-1] == "[red]"
+
+
+def test_what_no_measurement_can_be_made_of_is_said(ask, home):
+    picture = next((home / "pictures").glob("red*.png")).name
+    rows = [f"{picture},what is it?,dog|cat,zebra", f"{picture},what is it?,dog|cat,none of these"]
+    (home / "odd.csv").write_text("image,question,choices,answer\n" + "\n".join(rows) + "\n")
+    done = ask("evaluate", "answers", "odd.csv", "-i", "photos")
+    assert done.code == 0 and "1 true answer is no choice of the question" in done.err
+    (home / "red.csv").write_text(f"image,label\n{picture},red\n")
+    assert ask("ask", "--all", "is it red?", "-i", "photos", "--column", "answered").code == 0
+    done = ask("evaluate", "tags", "red.csv", "-i", "photos", "--column", "answered")
+    assert done.code == 2 and "holds no tags" in done.err
+    done = ask("evaluate", "labels", "pictures", "-i", "photos")
+    assert done.code == 2 and "No subfolder of pictures has a picture" in done.err
