@@ -1001,9 +1001,9 @@ class Collection:
         from clipsearch.describe.labels import read_labels
         from clipsearch.flows.cluster import check_columns, find_clusters, write_clusters
 
-        if column is not None:
-            check_columns(column)
         view = self._current()
+        if column is not None:
+            check_columns(column, view.snapshot)
         allowed = None if where is None else view.allowed(where, "images", self._lock)
         words = read_labels(labels) if isinstance(labels, str | os.PathLike) else labels
         report = find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=words, allowed=allowed, seed=seed)

@@ -13,14 +13,13 @@ from clipsearch.describe.tagging import Standard
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.evaluate import live_blocks
-from clipsearch.flows.given import commit_given, not_busy
+from clipsearch.flows.given import check_replaces, commit_given, not_busy
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag import picture_chunks
 from clipsearch.flows.tagger import widened
 from clipsearch.match.scores import content_keys, sample
 from clipsearch.present.text import count
 from clipsearch.store import AddedColumn, Snapshot, Store
-from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Ints
 
 MIN_PICTURES = 20  # to say what a statement scores on pictures in general
@@ -182,7 +181,7 @@ def ask_all(
     """
     snapshot, start = not_busy(store, wait), time.monotonic()
     name = column or _own_name(snapshot, question, choices)
-    check_column_name(name)
+    check_replaces(snapshot, name, _is_answers)
     asker = Asker(snapshot, encoder, question, choices)
     ids, found = [], []
     for some, rows in picture_chunks(snapshot):
@@ -265,6 +264,14 @@ def _own_name(snapshot: Snapshot, question: str, choices: Sequence[str] | None) 
         n += 1
         name = f"{base}_{n}"
     return name
+
+
+def _is_answers(made: bytes) -> bool:
+    """Tell whether a column was made by a question."""
+    try:
+        return str(json.loads(made)["made_by"]).startswith("clipsearch ask")
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _is_of(made: bytes | None, question: str, choices: Sequence[str] | None) -> bool:

@@ -19,7 +19,7 @@ from clipsearch.describe.labels import LabelSet, default_labels, embed_labels, s
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.facts import Pictures
-from clipsearch.flows.given import commit_given
+from clipsearch.flows.given import check_replaces, commit_given
 from clipsearch.flows.query import LazyHits
 from clipsearch.flows.tagger import COLUMN as TAGS
 from clipsearch.flows.tagger import load_tagger
@@ -131,15 +131,17 @@ def find_clusters(
     return ClusterReport(tuple(clusters), n, time.monotonic() - start, source, found.centres)
 
 
-def check_columns(column: str) -> tuple[str, str]:
+def check_columns(column: str, snapshot: Snapshot | None = None) -> tuple[str, str]:
     """Return the names of the two columns that hold clusters: numbers, and the clusters' names.
 
     Raises:
-        InputError: pictures have such a column, or it is no name.
+        InputError: pictures have such a column, which is not of clusters, or it is no name.
     """
     names = (column, f"{column}_name")
     for name in names:
         check_column_name(name)
+        if snapshot is not None:
+            check_replaces(snapshot, name, _is_clusters)
     return names
 
 
@@ -199,6 +201,14 @@ def _made(type_: str, each: Sequence[Any], centres: Floats) -> bytes:
     file = io.BytesIO()
     np.savez(file, clusters=np.frombuffer(facts.encode(), np.uint8), centres=centres)
     return file.getvalue()
+
+
+def _is_clusters(made: bytes) -> bool:
+    """Tell whether a column was made of clusters."""
+    try:
+        return made == STATIC or "clusters" in load_npz(made)
+    except (ValueError, KeyError, TypeError, OSError, EOFError):
+        return False
 
 
 def cluster_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder]) -> ClusterGiver | None:

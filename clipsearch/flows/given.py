@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from clipsearch.errors import InputError
 from clipsearch.flows.evaluate import live_blocks
 from clipsearch.flows.tagger import widened
 from clipsearch.store import AddedColumn, Snapshot, Store
+from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Ints
 
 CHUNK = 2_048  # pictures in memory at a time
@@ -31,6 +33,20 @@ class Committed:
     columns: tuple[AddedColumn, ...]
     snapshot: Snapshot
     version: int
+
+
+def check_replaces(snapshot: Snapshot, name: str, is_own: Callable[[bytes], bool]) -> None:
+    """Refuse the name of a column unless it is free, or the one there was made in the same way.
+
+    Raises:
+        InputError: no column can have such a name, or one is there that something else made.
+    """
+    check_column_name(name)
+    if name in snapshot.added_columns() and not is_own(snapshot.made_of(name) or b""):
+        raise InputError(
+            f"There is a column {name!r} already, which another command made. Give another name with --column,\n"
+            f"or take it out first: clipsearch tag --drop --column {name}"
+        )
 
 
 def not_busy(store: Store, wait: bool) -> Snapshot:

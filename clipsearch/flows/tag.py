@@ -21,7 +21,7 @@ from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.evaluation.tags import TagScores
 from clipsearch.flows.evaluate import live_blocks
-from clipsearch.flows.given import CHUNK, commit_given, not_busy
+from clipsearch.flows.given import CHUNK, check_replaces, commit_given, not_busy
 from clipsearch.flows.labelled import Pairs
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag_learn import Learnt, TagOptions, learn
@@ -106,6 +106,7 @@ def tag(
     options.check()
     check_column_name(options.column)
     snapshot, start = not_busy(store, wait), time.monotonic()
+    check_replaces(snapshot, options.column, Tagger.is_file)
     if not snapshot.count("images"):
         raise InputError("The collection holds no pictures, so there is nothing to tag. Index some first.")
     learnt, withheld = learn(snapshot, encoder, labels, options, truth, tell or (lambda _: None))

@@ -129,3 +129,25 @@ def test_a_question_never_takes_the_column_of_another_one(world):
     ]
     assert names[:4] == ["ask", "ask_2", "ask", "ask_3"]
     assert names[5] == f"{names[4]}_2" and len(names[5]) <= 60
+
+
+def test_no_command_writes_over_a_column_that_another_one_made(world):
+    world.tag(LABELS)
+    world.ask_all("what is it?", LABELS, column="asked")
+    world.clusters(k=4, labels=[])
+    world.clusters(k=4, labels=[], where="width > 0", column="some")
+    runs = {
+        "tags": lambda name: world.tag(LABELS, column=name),
+        "asked": lambda name: world.ask_all("what is it?", LABELS, column=name),
+        "cluster": lambda name: world.clusters(k=4, labels=[], column=name),
+        "some": lambda name: world.clusters(k=4, labels=[], where="width > 0", column=name),
+    }
+    for own, again in runs.items():
+        again(own)
+        kept = {name: column(world, name) for name in world._current().snapshot.added_columns()}
+        for other in set(runs) - {own, *(("cluster", "some") if own in ("cluster", "some") else ())}:
+            with pytest.raises(InputError, match=f"There is a column '{other}' already"):
+                again(other)
+        assert {name: column(world, name) for name in kept} == kept
+    with pytest.raises(InputError, match="There is a column 'cluster_name' already"):
+        world.tag(LABELS, column="cluster_name")
