@@ -15,6 +15,7 @@ from clipsearch.describe.compose import compose
 from clipsearch.describe.labels import default_labels, subgroups
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
+from clipsearch.flows.evaluate import live_blocks
 from clipsearch.flows.tag_learn import TagOptions, learn
 from clipsearch.flows.tagger import Tagger, generic_words, load_tagger, widened
 from clipsearch.match import calibration as match
@@ -131,10 +132,8 @@ class Describer:
     @cached_property
     def _pictures(self) -> Floats:
         """A fair sample of the collection's pictures."""
-        blocks = list(self._snapshot.blocks("images"))
-        if not blocks:
-            return np.empty((0, self._encoder.dim), np.float32)
-        rows = np.concatenate([block.embeddings for block in blocks])
+        none = np.empty((0, self._encoder.dim), np.float16)
+        rows = np.concatenate([none, *(block.embeddings for block in live_blocks(self._snapshot))])
         return widened(rows[sample(content_keys(rows), _PICTURES)])
 
     @cached_property
