@@ -979,7 +979,7 @@ class Collection:
         self,
         *,
         k: int | None = None,
-        labels: Sequence[str] | None = None,
+        labels: "PathLike | Sequence[str] | None" = None,
         where: str | None = None,
         seed: int = 0,
         column: str | None = "cluster",
@@ -989,8 +989,8 @@ class Collection:
 
         Args:
             k: clusters; None takes the square root of half the pictures, from 2 to 50.
-            labels: words to take names from; None takes the pictures' tags, or the vocabulary that ships where there
-                are fewer tags than clusters; an empty list gives no names.
+            labels: words to take names from, or a file of labels as ``tag`` takes it; None takes the pictures' tags, or
+                the vocabulary that ships where there are fewer tags than clusters; an empty list gives no names.
             where: only pictures for which this is true, as in ``search``.
             seed: the same one gives the same clusters.
             column: keep the clusters as columns that ``where`` can use: their number, from 1, and as ``cluster_name``
@@ -1003,15 +1003,17 @@ class Collection:
             FilterSyntaxError: ``where`` is not one boolean expression over the columns.
             LockedError: another process is writing to the collection.
         """
+        from clipsearch.describe.labels import read_labels
         from clipsearch.flows.cluster import check_columns, find_clusters, write_clusters
 
-        if column is not None:
-            check_columns(column)
         view = self._current()
-        allowed = None if where is None else view.allowed(where, "images", self._lock)
-        report = find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=labels, allowed=allowed, seed=seed)
         if column is not None:
-            report = write_clusters(self._store, report, column, partial=allowed is not None, wait=wait)
+            check_columns(column, view.snapshot)
+        allowed = None if where is None else view.allowed(where, "images", self._lock)
+        words = read_labels(labels) if isinstance(labels, str | os.PathLike) else labels
+        report = find_clusters(view.snapshot, lambda: self.encoder, k=k, labels=words, allowed=allowed, seed=seed)
+        if column is not None:
+            report = write_clusters(self._store, view.snapshot, report, column, partial=allowed is not None, wait=wait)
             self.refresh()
         return report
 

@@ -165,8 +165,8 @@ def _answer(problem: BaseException, console: Console) -> int:
 
 
 def _code(code: int, console: Console) -> int:
-    """Return the exit code; 1 says of ``search`` that nothing was found, so its failures say 2."""
-    return 2 if code == 1 and console.command == "search" else code
+    """Return the exit code; 1 is an answer of some commands (nothing found, none of these), whose failures say 2."""
+    return 2 if code == 1 and console.command in ("search", "ask") else code
 
 
 def _help_hint(problem: click.ClickException) -> str:

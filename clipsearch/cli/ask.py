@@ -1,11 +1,13 @@
 """``clipsearch ask``: a question about a picture, or about all pictures of a collection."""
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from clipsearch.cli import options
-from clipsearch.cli.console import Console
+from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
     from clipsearch import Answer, Collection
@@ -60,8 +62,9 @@ def command(
     from clipsearch.cli.place import find
 
     picture, question = _read(words, of_all)
+    _check_options(of_all, choices=choices, column=column, model=model, pull=pull)
     given = None if choices is None else [choice.strip() for choice in choices.split(",")]
-    if pull and model:
+    if pull and model is not None:
         from clipsearch.flows.writer import pull_writer
 
         pull_writer(model, console.note)
@@ -85,9 +88,23 @@ def _read(words: tuple[str, ...], of_all: bool) -> tuple[str | None, str]:
     if of_all and len(words) == 1:
         return None, words[0]
     if not of_all and len(words) == 2:
+        if os.path.isfile(words[1]) and not os.path.exists(words[0]):
+            raise click.UsageError('The picture comes first: clipsearch ask PICTURE "QUESTION"', ctx)
         return words[0], words[1]
     form = 'clipsearch ask --all "QUESTION"' if of_all else 'clipsearch ask PICTURE "QUESTION"'
     raise click.UsageError(f"That is {len(words)} arguments. Put the question in quotes: {form}", ctx)
+
+
+def _check_options(of_all: bool, *, choices: str | None, column: str | None, model: str | None, pull: bool) -> None:
+    """Refuse options that would have no effect."""
+    ctx = click.get_current_context()
+    if column is not None and not of_all:
+        raise click.UsageError("--column goes with --all: the answer for one picture is no column.", ctx)
+    if model is not None and (of_all or choices is not None):
+        what = "--all" if of_all else "--choices"
+        raise click.UsageError(f"--model writes an answer of its own, so it does not go with {what}.", ctx)
+    if pull and model is None:
+        raise click.UsageError("--pull goes with --model: it says which model to fetch.", ctx)
 
 
 def _say(console: Console, answer: "Answer") -> None:
@@ -102,11 +119,17 @@ def _say(console: Console, answer: "Answer") -> None:
     if answer.answer is None:
         console.note(_why_none(answer))
     console.detail(f"p = {answer.p_value:.3g}; asked as: {dict(answer.statements)}")
-    mark = {True: "*", False: " "}
-    console.results(
-        f"{mark[choice.text == answer.answer]} {printable(choice.text)}\t{choice.share:.2f}\t{choice.score:+.2f}"
-        for choice in answer.choices
-    )
+    marks = ["*" if choice.text == answer.answer else " " for choice in answer.choices]
+    rows = [[printable(choice.text), f"{choice.share:.2f}", f"{choice.score:+.2f}"] for choice in answer.choices]
+    if not is_terminal(sys.stdout):
+        console.results("\t".join([f"{mark} {row[0]}", *row[1:]]) for mark, row in zip(marks, rows, strict=True))
+        return
+    from clipsearch.present.table import Column, render, wrapped
+
+    numbers = (Column("share", right=True), Column("score", right=True))
+    columns = (Column(""), Column("choice", fit=wrapped, least=20), *numbers)
+    table = [[mark, *row] for mark, row in zip(marks, rows, strict=True)]
+    console.results(render(columns, table, terminal_width(sys.stdout), console.colour(sys.stdout)))
 
 
 def _why_none(answer: "Answer") -> str:
@@ -143,5 +166,6 @@ def _ask_all(
     for note in report.notes:
         console.note(f"note: {note}")
     console.results([*(f"{name}\t{n}" for name, n in report.answers.items()), f"(none)\t{report.unanswered}"])
-    console.note(f"column {report.column}: use it as --where \"{report.column} = '{next(iter(report.answers))}'\"")
+    first = next(iter(report.answers)).replace("'", "''")
+    console.note(f"column {report.column}: use it as --where \"{report.column} = '{first}'\"")
     return 0

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     "--labels",
     metavar="FILE",
     shell_complete=options.complete_files,
-    help="Take names from the lines of this file. [default: the tags of the pictures, or the vocabulary inside]",
+    help="Take names from this file of labels, as tag takes it. [default: the tags of the pictures, or the vocabulary "
+    "inside]",
 )
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Start elsewhere.")
 @click.option(
@@ -75,12 +76,11 @@ def command(
     from clipsearch.cli.place import find
     from clipsearch.present.text import count, duration
 
-    words = None if labels is None else _read_words(labels)
     if contact_sheet is not None:
         check_sheet(contact_sheet, overwrite)
     kept = None if no_column else column
     with clipsearch.open(find(index, indexes_dir), **how) as collection:
-        report = collection.clusters(k=k, labels=words, where=where, seed=seed, column=kept, wait=wait)
+        report = collection.clusters(k=k, labels=labels, where=where, seed=seed, column=kept, wait=wait)
         name = collection.name
     if as_json:
         console.json(_json_lines(report))
@@ -104,20 +104,6 @@ def _title(number: int, cluster: "Cluster") -> str:
 
     named = f"  {cluster.name}" if cluster.name else ""
     return f"{number}{named}  ({count(cluster.size, 'image')})"
-
-
-def _read_words(path: str) -> list[str]:
-    from clipsearch.errors import InputError
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            words = [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is no UTF-8 text"
-        raise InputError(f"The labels {path} cannot be read: {reason}. Give a text file, a label a line.") from None
-    if not words:
-        raise InputError(f"The labels {path} are empty. Give a text file, a label a line.")
-    return words
 
 
 def _json_lines(report: "ClusterReport") -> list[str]:

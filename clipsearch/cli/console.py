@@ -52,7 +52,7 @@ class Console:
     def note(self, text: str) -> None:
         """Say something on stderr, unless asked to be quiet."""
         if not self.quiet:
-            self._say(_harmless(text))
+            self._say(_fitted(_harmless(text)))
 
     def detail(self, text: str) -> None:
         """Say something on stderr that only --verbose asks for."""
@@ -61,8 +61,11 @@ class Console:
 
     def complain(self, text: str, word: str = "error") -> None:
         """Say what went wrong on stderr, quiet or not."""
-        head = f"\x1b[1;31m{word}:\x1b[0m" if self.colour(sys.stderr) else f"{word}:"
-        self._say(f"{head} {_harmless(text)}" if text else head.replace(":", ""))
+        said = _fitted(f"{word}: {_harmless(text)}") if text else word
+        if self.colour(sys.stderr):
+            length = len(word) + bool(text)
+            said = f"\x1b[1;31m{said[:length]}\x1b[0m{said[length:]}"
+        self._say(said)
 
     def _say(self, text: str) -> None:
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
@@ -77,6 +80,27 @@ def _harmless(text: str) -> str:
     from clipsearch.present.text import printable
 
     return "\n".join(map(printable, text.split("\n")))
+
+
+def _fitted(text: str) -> str:
+    """Break lines that are wider than the terminal between words; a pipe gets them whole."""
+    if not is_terminal(sys.stderr):
+        return text
+    width = terminal_width(sys.stderr)
+    return "\n".join(_broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    from clipsearch.present.text import cell_width
+
+    lines = [""]
+    for place, word in enumerate(line.split(" ")):
+        longer = f"{lines[-1]} {word}" if place else word
+        if place and cell_width(longer) > width and lines[-1].strip():
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def binary(stream: IO[str]) -> BinaryIO:

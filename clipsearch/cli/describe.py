@@ -1,11 +1,12 @@
 """``clipsearch describe``: what a picture shows, in words, and which of three ways made each sentence."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clipsearch.cli import options
-from clipsearch.cli.console import Console
+from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
     from clipsearch import Description, Descriptions
@@ -60,11 +61,17 @@ def command(
     from clipsearch.cli.place import find
     from clipsearch.errors import QueryImageError
 
+    ctx = click.get_current_context()
+    if pull and not settings["model"]:
+        raise click.UsageError("--pull goes with --model: it says which model to fetch.", ctx)
+    if settings["bank"] is not None and settings["where"] is not None:
+        raise click.UsageError("--where chooses among the collection's captions, so it does not go with --bank.", ctx)
     path, failed = find(index, indexes_dir), False
-    if pull and settings["model"]:
+    if pull:
         from clipsearch.flows.writer import pull_writer
 
         pull_writer(settings["model"], console.note)
+    said: set[str] = set()
     with clipsearch.open(path, **how) as collection:
         for picture in pictures:
             try:
@@ -77,23 +84,33 @@ def command(
                 console.json([_json(found)])
                 continue
             for note in found.notes:
-                console.note(f"note: {picture}: {note}")
-            console.results(_lines(found, len(pictures) > 1))
+                of_bank = settings["bank"] is not None and note.startswith(settings["bank"])
+                if not (of_bank and note in said):  # once for all pictures
+                    console.note(f"note: {note}" if of_bank else f"note: {picture}: {note}")
+                said.add(note)
+            console.results(_lines(console, found, len(pictures) > 1))
     return FAILED if failed else 0
 
 
-def _lines(found: "Descriptions", named: bool) -> list[str]:
+def _lines(console: Console, found: "Descriptions", named: bool) -> list[str]:
     from clipsearch.present.text import printable
 
     head = [printable(found.picture)] if named else []
-    return head + [f"{_source(one)}\t{printable(one.text)}" for one in found.sentences]
+    if not is_terminal(sys.stdout):
+        return head + ["\t".join([*_source(one), printable(one.text)]) for one in found.sentences]
+    from clipsearch.present.table import Column, render, wrapped
+
+    columns = (Column(""), Column("", right=True, style="36"), Column(""), Column("", fit=wrapped, least=24))
+    rows = [[one.source, *_source(one)[1:], *[""] * (3 - len(_source(one))), one.text] for one in found.sentences]
+    table = render(columns, rows, terminal_width(sys.stdout), console.colour(sys.stdout))
+    return head + list(table)[1:]  # the line of empty headings is for tables
 
 
-def _source(one: "Description") -> str:
+def _source(one: "Description") -> list[str]:
     """Return where a sentence comes from, and how sure it is."""
     if one.score is None:
-        return one.source
-    return f"{one.source}\t{one.score:.3f}\t{one.verdict if one.source == 'caption' else '-'}"
+        return [one.source]
+    return [one.source, f"{one.score:.3f}", str(one.verdict) if one.source == "caption" else "-"]
 
 
 def _json(found: "Descriptions") -> str:

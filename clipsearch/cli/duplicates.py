@@ -108,16 +108,18 @@ def command(
     else:
         _table(console, groups)
     from clipsearch.present.duplicates import duplicate_summary
+    from clipsearch.present.text import count
 
     totals = {str(kind): n for kind, n in report.superfluous.items()}
     console.note(duplicate_summary(report.images, totals, report.read, report.seconds))
     if report.unread:
         console.note(
-            f"note: {report.unread:,} files could not be looked at; they count by embeddings and hashes alone."
+            f"note: {count(report.unread, 'file')} could not be looked at; embeddings and hashes alone count there."
         )
     if report.unhashed:
+        some = count(report.unhashed, "picture has", "pictures have")
         console.note(
-            f"note: {report.unhashed:,} pictures have no perceptual hash (indexed by an older version, or imported):\n"
+            f"note: {some} no perceptual hash (indexed by an older version, or imported):\n"
             "their copies at another size are proposed by embeddings alone; --thorough opens all files."
         )
     return 0

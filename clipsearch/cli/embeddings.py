@@ -1,6 +1,8 @@
 """``clipsearch index --embeddings``: take ready embeddings into a collection."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,14 +67,20 @@ def run_import(
     return len(done.skips)
 
 
-def _open_or_create(path: str, model: str | None, dim: int, how: dict[str, str]) -> "Collection":
+@contextmanager
+def _open_or_create(path: str, model: str | None, dim: int, how: dict[str, str]) -> "Iterator[Collection]":
+    """Open the collection at a path, or make it; one that was made goes if the block fails with nothing stored."""
     import clipsearch
+    from clipsearch.cli.place import first_missing, undone_on_failure
     from clipsearch.errors import CollectionNotFoundError
 
+    missing, is_new = first_missing(path), False
     try:
-        return clipsearch.open(path, **how)
+        collection = clipsearch.open(path, **how)
     except CollectionNotFoundError:
-        return clipsearch.create(path, model, dim=dim, **how)
+        collection, is_new = clipsearch.create(path, model, dim=dim, **how), True
+    with undone_on_failure(path, missing) if is_new else nullcontext(), collection:
+        yield collection
 
 
 def _run(console: Console, collection: "Collection", source: str, settings: dict[str, Any]) -> Any:

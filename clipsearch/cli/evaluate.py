@@ -30,8 +30,14 @@ class _Evaluate(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group("evaluate", cls=_Evaluate, short_help="Measure searches, words and duplicates on your own pictures.")
-def command() -> None:
+@click.group(
+    "evaluate",
+    cls=_Evaluate,
+    short_help="Measure searches, words and duplicates on your own pictures.",
+    invoke_without_command=True,
+)
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Measure searches, words and duplicates on your own pictures.
 
     \b
@@ -44,6 +50,8 @@ def command() -> None:
     clipsearch evaluate duplicates t.csv    copies found, of those in a file
     clipsearch evaluate duplicates --plant 100   or of those it plants
     """  # noqa: D301
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("Say what to measure with: a file of captions, or the name of a measurement.", ctx)
 
 
 command.add_command(evaluate_match)
@@ -75,6 +83,8 @@ def retrieval(
     with clipsearch.open(find(index, indexes_dir), **how) as collection:
         report = collection.evaluate(captions)
         name = collection.name
+    for note in report.notes:
+        console.note(f"note: {note}")
     if report.missing:
         console.note(_missing(report))
     if as_json:
@@ -82,7 +92,10 @@ def retrieval(
 
         console.json([dump({"schema": "clipsearch.evaluation/1", "collection": name, **asdict(report)})])
         return 0
-    console.note(f"{name}: {report.images:,} pictures, {report.captions:,} captions, model {report.model}")
+    from clipsearch.present.text import count
+
+    held = f"{count(report.images, 'picture')}, {count(report.captions, 'caption')}"
+    console.note(f"{name}: {held}, model {report.model}")
     console.results(_table(console, report))
     return 0
 

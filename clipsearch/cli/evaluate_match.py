@@ -63,6 +63,7 @@ def command(
     import clipsearch
     from clipsearch.cli.place import find
     from clipsearch.cli.progress import progress_bar
+    from clipsearch.present.text import count
 
     with clipsearch.open(find(index, indexes_dir), **how) as collection, progress_bar(console) as show:
         report = collection.evaluate_match(target=target, repetitions=repetitions, seed=seed, progress=show)
@@ -75,8 +76,8 @@ def command(
     for note in report.notes:
         console.note(f"note: {note}")
     console.note(
-        f"{name}: {report.images:,} pictures, {report.captions:,} captions, model {report.model}, "
-        f"{report.repetitions} repetitions"
+        f"{name}: {count(report.images, 'picture')}, {count(report.captions, 'caption')}, model {report.model}, "
+        f"{count(report.repetitions, 'repetition')}"
     )
     console.results(_table(console, report))
     console.note(_legend(report))

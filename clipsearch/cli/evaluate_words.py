@@ -75,10 +75,11 @@ def labels(
 
     TRUTH is a CSV with the columns image and label, or a folder whose subfolders are the labels.
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
         console.note(
-            f"{name}: {report.pictures:,} pictures, {report.labels:,} labels; "
+            f"{name}: {count(report.pictures, 'picture')}, {count(report.labels, 'label')}; "
             f"top-1 {share(report.top1)}, top-5 {share(report.top5)} %"
         )
         return _table(("label", "pictures", "top-1 %"), [[n, f"{s.n:,}", share(s)] for n, s in report.by_label])
@@ -106,12 +107,13 @@ def tags(console: Console, truth: str, column: str, index: str | None, indexes_d
     TRUTH is a CSV with the columns image and label, or a folder whose subfolders are the labels; give pictures that the
     tags were not calibrated on.
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
         stated = "" if report.level is None else f"stated {report.level:.0%} ({report.source}), "
         console.note(
-            f"{name}: {report.pictures:,} pictures, {stated}precision {share(report.scores.precision)}, "
-            f"recall {share(report.scores.recall)} %"
+            f"{name}: {count(report.pictures, 'picture')}, {stated}precision {share(report.scores.precision) or '-'}, "
+            f"recall {share(report.scores.recall) or '-'} %"
         )
         rows = [
             [n, f"{s.there:,}", f"{s.given:,}", share(s.precision), share(s.recall)]
@@ -151,11 +153,14 @@ def describe(
 
     CAPTIONS are references: image and caption in each row. A picture is never given a caption of its own.
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
-        console.note(f"{name}: {report.pictures:,} pictures, {report.candidates:,} captions to choose from")
+        texts = count(report.candidates, "caption")
+        console.note(f"{name}: {count(report.pictures, 'picture')}, {texts} to choose from")
         if report.missing:
-            console.note(f"note: {report.missing:,} pictures of the references are not in the collection")
+            some = count(report.missing, "picture of the references is", "pictures of the references are")
+            console.note(f"note: {some} not in the collection")
         found = report.scores
         if found.bleu is None:
             console.note("note: BLEU is computed by sacrebleu: pip install 'clipsearch[evaluate]'")
@@ -188,10 +193,17 @@ def answers(
     QUESTIONS.csv has the columns image, question, choices (with | between; none for yes or no) and answer, which may be
     "none of these".
     """
+    from clipsearch.present.text import count
 
     def say(name: str, report: Any) -> list[str]:
+        if report.impossible:
+            answers = count(report.impossible, "true answer is", "true answers are")
+            console.note(f"note: {answers} no choice of the question, nor 'none of these'; nothing can be right there")
         if report.missing:
-            console.note(f"note: {report.missing:,} questions are about pictures that the collection lacks")
+            console.note(
+                f"note: left out, because the collection lacks the picture: {count(report.missing, 'question')}"
+            )
+        console.note(f"{name}: {count(report.questions, 'question')}")
         rows = [
             ["questions", f"{report.questions:,}"],
             ["right %", share(report.right)],
@@ -203,7 +215,7 @@ def answers(
             ["  where the right one was there %", share(report.withheld_there)],
             ["  where it was not %", share(report.withheld_absent)],
         ]
-        return _table((name, ""), rows)
+        return _table(("measure", "value"), rows)
 
     return _measure(
         console,

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -140,14 +140,17 @@ def command(
     return FINISHED_WITH_SKIPS if done.skips else 0
 
 
-def open_indexed(console: Console, source: str, index: str | None, home: str, how: dict[str, str]) -> "Collection":
-    """Bring the collection of a source up to date, as the command without options does, and return it."""
+@contextmanager
+def open_indexed(
+    console: Console, source: str, index: str | None, home: str, how: dict[str, str]
+) -> "Iterator[Collection]":
+    """Bring the collection of a source up to date, as the command without options does, and yield it."""
     path = place_of_run(source, index, home, None, None)
-    collection = open_or_create(console, path, None, how)
-    if index is None:
-        _warn_of_another_root(console, collection, path, source)
-    _say(console, _run(console, collection, source, {}), path, None)
-    return collection
+    with open_or_create(console, path, None, how) as collection:
+        if index is None:
+            _warn_of_another_root(console, collection, path, source)
+        _say(console, _run(console, collection, source, {}), path, None)
+        yield collection
 
 
 def _texts_only(
@@ -262,21 +265,27 @@ def place_of_run(source: str, index: str | None, home: str, column: str | None, 
     return to_make(index, home) if index is not None else os.path.join(home, f"{name}{suffix}")
 
 
-def open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Collection":
-    """Open the collection at a path, or make it."""
+@contextmanager
+def open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Iterator[Collection]":
+    """Open the collection at a path, or make it; one that was made goes if the block fails with nothing stored."""
     import clipsearch
+    from clipsearch.cli.place import first_missing, undone_on_failure
     from clipsearch.errors import CollectionNotFoundError
 
+    missing, is_new = first_missing(path), False
     try:
         collection = clipsearch.open(path, **how)
     except CollectionNotFoundError:  # or only the beginnings of one, that a kill left: create takes those up
-        return _create(console, path, model, how)
-    if model is not None:
-        _check_model(collection, path, model)
-    return collection
+        collection, is_new = _create(console, path, model, how)
+    else:
+        if model is not None:
+            _check_model(collection, path, model)
+    with undone_on_failure(path, missing) if is_new else nullcontext(), collection:
+        yield collection
 
 
-def _create(console: Console, path: str, model: str | None, how: dict[str, Any]) -> "Collection":
+def _create(console: Console, path: str, model: str | None, how: dict[str, Any]) -> "tuple[Collection, bool]":
+    """Make a collection, and say whether it was not another process that did."""
     import clipsearch
     from clipsearch.errors import InputError, LockedError
 
@@ -285,10 +294,10 @@ def _create(console: Console, path: str, model: str | None, how: dict[str, Any])
     except (InputError, LockedError) as problem:
         if not _is_made(path, seconds=5 if isinstance(problem, LockedError) else 0):
             raise
-        return clipsearch.open(path, **how)  # another process was quicker
+        return clipsearch.open(path, **how), False  # another process was quicker
     if collection.note:
         console.note(f"note: {collection.note}")
-    return collection
+    return collection, True
 
 
 def _is_made(path: str, seconds: float) -> bool:

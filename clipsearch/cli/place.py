@@ -5,6 +5,10 @@ is meant; where there are several, nothing is guessed.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import click
 
 from clipsearch.errors import CollectionNotFoundError, InputError
 
@@ -75,6 +79,47 @@ def to_make(index: str, home: str) -> str:
 
 def _is_path(index: str) -> bool:
     return os.sep in index or index in (os.curdir, os.pardir)
+
+
+def first_missing(path: str) -> str | None:
+    """Return the first folder on the way to a path, itself included, that is not there yet; None where all are."""
+    missing, here = None, os.path.abspath(path)
+    while not os.path.lexists(here):
+        missing, here = here, os.path.dirname(here)
+    return missing
+
+
+@contextmanager
+def undone_on_failure(path: str, missing: str | None) -> Iterator[None]:
+    """Remove a collection that a run made if the block fails before anything was stored in it.
+
+    The folders that the run made go with it. A collection that has content by now, or that another process is writing,
+    stays; so does whatever was there before, and all where the run was only interrupted.
+
+    Args:
+        path: of the collection.
+        missing: what ``first_missing`` said before it was made.
+    """
+    try:
+        yield
+    except click.Abort:
+        raise
+    except Exception:
+        _take_back(path, missing)
+        raise
+
+
+def _take_back(path: str, missing: str | None) -> None:
+    from clipsearch.errors import ClipsearchError
+    from clipsearch.store import Store
+
+    with suppress(ClipsearchError, OSError):  # why the run failed is what there is to say
+        if not Store.unmake(path):
+            return
+        here = os.path.abspath(path)
+        while missing is not None and len(here) >= len(missing):
+            os.rmdir(here)
+            here = os.path.dirname(here)
 
 
 def _listed(names: list[str]) -> str:

@@ -56,12 +56,13 @@ def command(
     """  # noqa: D301
     import clipsearch
     from clipsearch.cli.place import find
+    from clipsearch.present.text import count
 
     if parquet is not None:
         _check_out(parquet, form, force)
     with clipsearch.open(find(index, indexes_dir), **how) as collection:
         result = collection.sql(statement, seconds=timeout)
-    console.detail(f"{len(result):,} rows")
+    console.detail(count(len(result), "row"))
     if parquet is not None:
         _save(console, result, parquet)
     elif form == "json":
@@ -85,13 +86,14 @@ def _check_out(path: str, form: str | None, force: bool) -> None:
 def _save(console: Console, result: "SqlResult", path: str) -> None:
     from clipsearch.errors import InputError
     from clipsearch.flows.tables import save_parquet
+    from clipsearch.present.text import count
 
     try:
         save_parquet(result, path)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise InputError(f"{path} cannot be written: {reason}.\nGive another name, or --csv.") from problem
-    console.note(f"{len(result):,} rows: {path}")
+    console.note(f"{count(len(result), 'row')}: {path}")
 
 
 def _json_lines(result: "SqlResult") -> Iterator[str]:

@@ -9,6 +9,8 @@ from clipsearch.cli import options
 from clipsearch.cli.console import Console, is_terminal, terminal_width
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from clipsearch import Collection, TagReport
     from clipsearch.evaluation.intervals import Share
 
@@ -77,6 +79,8 @@ def command(
     """  # noqa: D301
     from clipsearch.cli.progress import progress_bar
 
+    if source is not None and not drop:
+        _check(labels, template, settings)
     with _open(console, source, index, indexes_dir, how) as collection:
         if drop:
             collection.drop_column(settings["column"], wait=settings["wait"])
@@ -102,7 +106,24 @@ def command(
     return 0
 
 
-def _open(console: Console, source: str | None, index: str | None, home: str, how: dict[str, str]) -> "Collection":
+def _check(labels: str | None, templates: tuple[str, ...], settings: dict[str, Any]) -> None:
+    """Refuse what cannot work before pictures are indexed for it."""
+    from clipsearch.describe.labels import default_labels, read_labels
+    from clipsearch.flows.labelled import read_labelled
+    from clipsearch.flows.tag_learn import TagOptions
+    from clipsearch.store.writer import check_column_name
+
+    asked = default_labels() if labels is None else read_labels(labels)
+    asked.with_templates(templates)
+    TagOptions(settings["level"]).check()
+    check_column_name(settings["column"])
+    if settings["truth"] is not None:
+        read_labelled(settings["truth"])
+
+
+def _open(
+    console: Console, source: str | None, index: str | None, home: str, how: dict[str, str]
+) -> "AbstractContextManager[Collection]":
     import clipsearch
     from clipsearch.cli.place import find
 
@@ -128,8 +149,13 @@ def explain(report: "TagReport") -> str:
     level = f"{report.level:.0%}"
     if report.source == "chance":
         chance = f"{1 - report.level:.0%}"
+        if not report.tags:
+            return (
+                f"level {level}: no label stands out from what chance gives, so there are no tags. Ask for a lower "
+                "--level, or let it learn: from captions that mention the labels, or from true labels (--truth)."
+            )
         return (
-            f"level {level}: at most {chance} of the tags are such as chance alone gives. How many are right\n"
+            f"level {level}: at most {chance} of the tags are such as chance alone gives. How many are right "
             "is not known: that takes captions that mention the labels, or true labels of some pictures (--truth)."
         )
     against = "true labels" if report.source == "truth" else "captions that mention the label"
@@ -140,7 +166,7 @@ def explain(report: "TagReport") -> str:
         measured = f"precision {share(report.measured.precision)}"
         if report.measured.recall is not None:
             measured += f", recall {share(report.measured.recall)}"
-        lines.append(f"measured on pictures held back: {measured}; 95 % intervals in brackets")
+        lines.append(f"measured on pictures held back: {measured}; 95% intervals in brackets")
     if report.source == "captions":
         lines.append(
             "captions leave things out, so more of the tags are right than are counted, and recall is of what was said"
@@ -176,10 +202,15 @@ def _table(console: Console, report: "TagReport") -> list[str]:
 def _confusion(report: "TagReport") -> list[str]:
     """Return the matrix of a few labels as lines: a row for each true label, numbered columns."""
     names = report.confusion_names
-    if not names or len(names) > SHOWN:
+    if not names:
         return []
     wide = max(map(len, names))
     cells = max(len(str(max(max(row) for row in report.confusion))), 2)
+    room = terminal_width(sys.stderr) if is_terminal(sys.stderr) else None
+    if len(names) > SHOWN or (room is not None and wide + 3 + len(names) * (cells + 1) > room):
+        return [
+            f"which of the {len(names)} labels was taken for which: --json has the matrix, which is too wide for here"
+        ]
     lines = ["true label, and how often it was taken for which (columns by number), where one must be chosen:"]
     lines.append(" " * (wide + 4) + " ".join(f"{n:>{cells}}" for n in range(1, len(names) + 1)))
     for n, (name, row) in enumerate(zip(names, report.confusion, strict=True), start=1):

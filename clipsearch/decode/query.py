@@ -7,7 +7,7 @@ from typing import BinaryIO
 from clipsearch.decode.limits import DecodeLimits
 from clipsearch.decode.workers import DecodePool, DecodeRequest, PreprocessSpec
 from clipsearch.errors import QueryImageError
-from clipsearch.types import Decoded, ImageRef, Pixels, Skip, display_path
+from clipsearch.types import Decoded, ImageRef, Pixels, Skip, SkipReason, display_path
 
 _ADVICE = "Give a picture that a viewer opens: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC."
 
@@ -44,11 +44,20 @@ def decode_queries(
     with DecodePool(preprocess, workers=min(len(named), 4), limits=limits) as pool:
         for (name, _), result in zip(named, pool.run([request for _, request in named]), strict=True):
             if not isinstance(result, Decoded):
-                reason = f"{result.detail} ({result.reason})" if isinstance(result, Skip) else "it was not decoded"
-                reason = " ".join(reason.split())
-                raise QueryImageError(f"The query image {name} cannot be read: {reason}.\n{_ADVICE}")
+                raise QueryImageError(f"The query image {name} cannot be read: {_reason(result)}")
             pixels.append(result.pixels)
     return pixels
+
+
+def _reason(result: object) -> str:
+    """Return why a picture could not be decoded, and what to do."""
+    if not isinstance(result, Skip):
+        return f"it was not decoded.\n{_ADVICE}"
+    if result.reason == SkipReason.VANISHED:
+        return "there is no such file.\nGive the path of a picture."
+    if result.reason == SkipReason.NOT_REGULAR_FILE:
+        return "it is a folder, or no file of data.\nGive the path of a picture."
+    return f"{' '.join(f'{result.detail} ({result.reason})'.split())}.\n{_ADVICE}"
 
 
 def _request(source: bytes | str | os.PathLike[str] | BinaryIO) -> tuple[str, DecodeRequest]:

@@ -190,7 +190,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelSet:
         SourceNotFoundError: there is no such file.
         InputError: it holds no label, too many, or a line that is none.
     """
-    found: dict[str, Label] = {}
+    found: dict[str, Label] = {}  # by the name without capitals: Dog and dog are one tag
     twice: list[str] = []
     for number, line in enumerate(_lines(path), start=1):
         text = line.split("#", 1)[0].strip() if line.lstrip().startswith("#") else line.strip()
@@ -201,16 +201,16 @@ def read_labels(path: str | os.PathLike[str]) -> LabelSet:
             shown = text if len(text) <= 40 else f"{text[:40]} ..."
             raise InputError(
                 f"{path}, line {number}: {shown!r} is no label.\n"
-                f"A label is a word or a few, {MAX_LENGTH} characters at most, one a line; # begins a comment."
+                f"A label is a word or a few, {MAX_LENGTH} characters at most, one a line; a line of # is a comment."
             )
-        if name in found:
+        if name.casefold() in found:
             twice.append(name)
-        found.setdefault(name, Label(name, words=tuple(w.strip() for w in words.split(",") if w.strip())))
+        found.setdefault(name.casefold(), Label(name, words=tuple(w.strip() for w in words.split(",") if w.strip())))
     if not found:
         raise InputError(f"{path} holds no label. Write one a line, or leave out --labels for the vocabulary inside.")
     if len(found) > MAX_LABELS:
         raise InputError(f"{path} holds {len(found):,} labels; at most {MAX_LABELS:,} are read.")
-    notes = (f"{_named(twice)} stands twice among the labels and counts once.",) if twice else ()
+    notes = (f"More than once among the labels, and counted once: {_named(twice)}.",) if twice else ()
     return LabelSet(tuple(found.values()), _templates(), notes)
 
 
@@ -225,12 +225,14 @@ def make_labels(names: Sequence[str]) -> LabelSet:
             raise InputError(f"{name[:40]!r} is no label: a word or a few, {MAX_LENGTH} characters at most.")
     if not names:
         raise InputError("There is no label. Give at least one.")
-    return LabelSet(tuple(Label(name) for name in dict.fromkeys(names)), _templates())
+    once = {name.casefold(): name for name in reversed(names)}
+    return LabelSet(tuple(Label(name) for name in reversed(once.values())), _templates())
 
 
 def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in list(dict.fromkeys(names))[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
+    several = list(dict.fromkeys(names))
+    shown = ", ".join(map(repr, several[:3]))
+    return shown if len(several) <= 3 else f"{shown} and {len(several) - 3:,} more"
 
 
 def _lines(path: str | os.PathLike[str]) -> list[str]:

@@ -29,7 +29,8 @@ class ColumnInfo:
 def describe(table: Any) -> list[ColumnInfo]:  # Any: an Arrow table, which this room does not import
     """Return what is known of each column of a table, in its order."""
     names = [f'"{name}"' for name in table.column_names]
-    parts = [f"count({name}), any_value({name})" for name in names]
+    kinds = [str(field.type) for field in table.schema]
+    parts = [f"count({name}), {_example(name, kind)}" for name, kind in zip(names, kinds, strict=True)]
     with locked_down() as connection:
         seal(connection, {"images": table})
         answer = connection.execute(f"SELECT count(*), {', '.join(parts)} FROM images")
@@ -39,3 +40,10 @@ def describe(table: Any) -> list[ColumnInfo]:  # Any: an Arrow table, which this
         ColumnInfo(name, _TYPES.get(type_, type_.lower()), rows, total, example)
         for name, type_, rows, example in zip(table.column_names, types, values[::2], values[1::2], strict=True)
     ]
+
+
+def _example(name: str, kind: str) -> str:
+    """Return the SQL for an example of a column; of lists, such as tags, one with something in it."""
+    if not kind.startswith(("list", "large_list")):
+        return f"any_value({name})"
+    return f"coalesce(any_value({name}) FILTER (len({name}) > 0), any_value({name}))"

@@ -1,6 +1,7 @@
 """Answer a question with choices for one picture, or for all pictures of a collection."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,12 +20,14 @@ from clipsearch.describe.answers import (
 from clipsearch.describe.statements import YES_NO, Asked, read_question
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
+from clipsearch.flows.given import check_replaces, commit_given, not_busy
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.sampling import sampled_ids
 from clipsearch.flows.stated import Embedded, Stated
 from clipsearch.flows.tag import picture_chunks
 from clipsearch.flows.tagger import widened
-from clipsearch.store import Snapshot, Store
+from clipsearch.present.text import count
+from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.types import Floats, Ints
 
 Bools = NDArray[np.bool_]
@@ -112,8 +115,8 @@ class Asker:
         self.asked: Asked = read_question(question, choices)
         if snapshot.count("images") < MIN_PICTURES:
             raise InputError(
-                f"The collection has {snapshot.count('images'):,} pictures; at least {MIN_PICTURES} are needed to\n"
-                "know what a statement scores on pictures in general. Index more pictures."
+                f"The collection has {count(snapshot.count('images'), 'picture')}; at least {MIN_PICTURES} are needed\n"
+                "to know what a statement scores on pictures in general. Index more pictures."
             )
         self.notes = _notes(encoder, self.asked)
         self.sample = sampled_ids(snapshot, SAMPLE) if like is None else like[snapshot.contains("images", like)]
@@ -181,25 +184,28 @@ def ask_all(
 ) -> ColumnReport:
     """Answer a question for all pictures, as a column; pictures for which none of the choices fits have no value.
 
+    Others may write to the collection while pictures are compared.
+
     Raises:
         InputError: the question cannot be used.
-        LockedError: another process is writing to the collection.
+        LockedError: another process is writing to the collection when this begins, or for long when this is done.
     """
-    with store.writer(wait=wait) as writer:
-        snapshot = store.snapshot()
-        asker = Asker(snapshot, encoder, question, choices)
-        name = column or column_name(question)
-        ids, found = [], []
-        for some, rows in picture_chunks(snapshot):
-            ids.append(some)
-            found += asker.answers(rows)
-            if tell is not None:
-                tell(Progress("answers", len(found), snapshot.count("images")))
-        made = _made(question, choices, asker, encoder)
-        manifest = writer.commit_added(name, np.concatenate(ids), found, type_="text", made=made)
+    snapshot, start = not_busy(store, wait), time.monotonic()
+    name = column or _own_name(snapshot, question, choices)
+    check_replaces(snapshot, name, _is_answers)
+    asker = Asker(snapshot, encoder, question, choices)
+    ids, found = [], []
+    for some, rows in picture_chunks(snapshot):
+        ids.append(some)
+        found += asker.answers(rows)
+        if tell is not None:
+            tell(Progress("answers", len(found), snapshot.count("images")))
+    made = AddedColumn(name, np.concatenate(ids), found, "text", _made(question, choices, asker, encoder))
+    done = commit_given(store, snapshot, [(made, asker.answers)], wait=wait, since=start)
+    found = list(done.columns[0].values)
     counts = {choice: found.count(choice) for choice in asker.asked.choices}
     return ColumnReport(
-        name, question, asker.asked.kind, len(found), counts, found.count(None), manifest.version, asker.notes
+        name, question, asker.asked.kind, len(found), counts, found.count(None), done.version, asker.notes
     )
 
 
@@ -266,3 +272,30 @@ def _notes(encoder: Encoder, asked: Asked) -> tuple[str, ...]:
             "measured in docs/words.md."
         )
     return tuple(notes)
+
+
+def _own_name(snapshot: Snapshot, question: str, choices: Sequence[str] | None) -> str:
+    """Return the name of a question's column; where another question has it, with a number behind."""
+    base, n = column_name(question), 1
+    name = base
+    while name in snapshot.added_columns() and not _is_of(snapshot.made_of(name), question, choices):
+        n += 1
+        name = f"{base}_{n}"
+    return name
+
+
+def _is_answers(made: bytes) -> bool:
+    """Tell whether a column was made by a question."""
+    try:
+        return str(json.loads(made)["made_by"]).startswith("clipsearch ask")
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _is_of(made: bytes | None, question: str, choices: Sequence[str] | None) -> bool:
+    """Tell whether a column was made by this very question."""
+    try:
+        facts = json.loads(made or b"null")
+        return facts["question"] == question and facts["choices"] == (None if choices is None else list(choices))
+    except (ValueError, TypeError, KeyError):
+        return False

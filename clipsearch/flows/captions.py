@@ -67,14 +67,16 @@ class ImagePlaces:
         return row_id if place.endswith(b"/" + value) or (b"/" + value).endswith(b"/" + name) else None
 
 
-def read_pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+def read_pairs(path: str | os.PathLike[str], problems: Problems | None = None) -> Iterator[tuple[str, str]]:
     """Yield (image, caption) from a file of captions; texts without an image are left out.
+
+    ``problems`` is told of lines that cannot be read.
 
     Raises:
         SourceNotFoundError: there is no such file.
         InputError: it cannot be read, or nothing in it is called a caption.
     """
-    return ((said.image, said.text) for said in read_texts(path) if said.image is not None)
+    return ((said.image, said.text) for said in read_texts(path, problems) if said.image is not None)
 
 
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from clipsearch.describe.labels import default_labels, embed_labels, shipped_embeddings
+from clipsearch.describe.labels import LabelSet, default_labels, embed_labels, shipped_embeddings
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.flows.facts import Pictures
+from clipsearch.flows.given import check_replaces, commit_given
 from clipsearch.flows.hits import LazyHits
 from clipsearch.flows.tagger import COLUMN as TAGS
 from clipsearch.flows.tagger import load_tagger
 from clipsearch.index.kmeans import Clusters, distinct_labels, spherical_kmeans
 from clipsearch.npy import load_npz
+from clipsearch.present.text import count
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Hit, Ints
@@ -91,7 +93,7 @@ def find_clusters(
     encoder: Callable[[], Encoder],
     *,
     k: int | None = None,
-    labels: Sequence[str] | None = None,
+    labels: LabelSet | Sequence[str] | None = None,
     allowed: Ints | None = None,
     seed: int = 0,
 ) -> ClusterReport:
@@ -113,7 +115,12 @@ def find_clusters(
     n = len(pictures)
     k = min(50, max(2, math.isqrt(n // 2)), max(n, 1)) if k is None else k
     if k < 1 or n < k:
-        raise InputError(f"{n:,} pictures cannot be parted into {k} clusters. Give --k from 1 to {n:,}.")
+        if not n:
+            raise InputError("There are no pictures to part. Index some first, or choose more with --where.")
+        raise InputError(
+            f"{count(n, 'picture')} cannot be parted into {count(k, 'cluster')}. "
+            + (f"Give --k from 1 to {n:,}." if n > 1 else "Give --k 1.")
+        )
     found = spherical_kmeans(pictures.embeddings, n, k, seed=seed)
     source, words, towards = _words(snapshot, pictures.facts.ids, len(found.centres), labels, encoder)
     names, contrasts = _names(found, words, towards)
@@ -124,25 +131,34 @@ def find_clusters(
     return ClusterReport(tuple(clusters), n, time.monotonic() - start, source, found.centres)
 
 
-def check_columns(column: str) -> tuple[str, str]:
+def check_columns(column: str, snapshot: Snapshot | None = None) -> tuple[str, str]:
     """Return the names of the two columns that hold clusters: numbers, and the clusters' names.
 
     Raises:
-        InputError: pictures have such a column, or it is no name.
+        InputError: pictures have such a column, which is not of clusters, or it is no name.
     """
     names = (column, f"{column}_name")
     for name in names:
         check_column_name(name)
+        if snapshot is not None:
+            check_replaces(snapshot, name, _is_clusters)
     return names
 
 
 def write_clusters(
-    store: Store, report: ClusterReport, column: str = COLUMN, *, partial: bool = False, wait: bool = False
+    store: Store,
+    snapshot: Snapshot,
+    report: ClusterReport,
+    column: str = COLUMN,
+    *,
+    partial: bool = False,
+    wait: bool = False,
 ) -> ClusterReport:
     """Keep clusters as two columns: each picture's number, from 1 as in the report, and the name of its cluster.
 
     Args:
         store: the collection.
+        snapshot: the version that was parted.
         report: the clusters.
         column: name of the first column; that of the second ends in ``_name``.
         partial: not all pictures were parted, so those that come later get no value.
@@ -158,15 +174,12 @@ def write_clusters(
     ids = np.concatenate([cluster.ids for cluster in report.clusters])
     at = np.repeat(np.arange(len(numbers)), [cluster.size for cluster in report.clusters]).tolist()
     given: list[tuple[str, str, Sequence[Any]]] = [(columns[0], "number", numbers), (columns[1], "text", names)]
-    with store.writer(wait=wait) as writer:
-        writer.add_columns(
-            [
-                AddedColumn(
-                    name, ids, [each[n] for n in at], type_, STATIC if partial else _made(type_, each, report.centres)
-                )
-                for name, type_, each in given
-            ]
-        )
+    made = []
+    for name, type_, each in given:
+        how = STATIC if partial else _made(type_, each, report.centres)
+        later = None if partial else ClusterGiver(report.centres, each, type_).give
+        made.append((AddedColumn(name, ids, [each[n] for n in at], type_, how), later))
+    commit_given(store, snapshot, made, wait=wait, since=time.monotonic() - report.seconds)
     return replace(report, columns=columns)
 
 
@@ -190,6 +203,14 @@ def _made(type_: str, each: Sequence[Any], centres: Floats) -> bytes:
     return file.getvalue()
 
 
+def _is_clusters(made: bytes) -> bool:
+    """Tell whether a column was made of clusters."""
+    try:
+        return made == STATIC or "clusters" in load_npz(made)
+    except (ValueError, KeyError, TypeError, OSError, EOFError):
+        return False
+
+
 def cluster_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder]) -> ClusterGiver | None:
     """Return what puts pictures into the clusters of a column; None where something else made the column."""
     try:
@@ -203,9 +224,11 @@ def cluster_giver(made: bytes, snapshot: Snapshot, encoder: Callable[[], Encoder
 
 
 def _words(
-    snapshot: Snapshot, ids: Ints, k: int, labels: Sequence[str] | None, encoder: Callable[[], Encoder]
+    snapshot: Snapshot, ids: Ints, k: int, labels: LabelSet | Sequence[str] | None, encoder: Callable[[], Encoder]
 ) -> tuple[str, list[str], Floats]:
     """Return what names ``k`` clusters: where the words are from, the words, and their embeddings (m, D)."""
+    if isinstance(labels, LabelSet):
+        return "labels", labels.names, embed_labels(labels.with_templates([PROMPT]), encoder().encode_texts)
     if labels is not None:
         words = list(dict.fromkeys(word for label in labels if (word := " ".join(label.split()))))
         if not words:

@@ -23,7 +23,7 @@ from clipsearch.match.calibration import MIN_ROWS, Block, Queries
 from clipsearch.match.concepts import MAX_CONCEPTS, concept_count, find_concepts
 from clipsearch.match.scores import content_keys, sample
 from clipsearch.match.verdict import KindNull, judge
-from clipsearch.scan.captions import read_texts
+from clipsearch.scan.captions import Problems, read_texts
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats, SearchResult, Verdict
 
@@ -79,7 +79,9 @@ class Bank:
 
     def __init__(self, path: str, encoder: Encoder, pictures: Floats) -> None:
         self.path = path
-        self.texts = list(dict.fromkeys(said.text for said in read_texts(path)))
+        problems = Problems()
+        self.texts = list(dict.fromkeys(said.text for said in read_texts(path, problems)))
+        self.notes = problems.notes(path)
         if not self.texts:
             raise InputError(f"{path} holds no text, so there is nothing to describe with. Write a caption a line.")
         starts = range(0, len(self.texts), _BATCH)
@@ -176,8 +178,17 @@ class Describer:
         made, tags = self.composed(row) if always or not matched else (None, ())
         unfit = bool(told) and told[0].verdict == Verdict.NONE
         sentences = [*([made] if made and unfit else []), *told, *([made] if made and not unfit else [])]
-        notes = () if sentences else ("No caption is near, and no tag is sure enough to make a sentence of.",)
+        notes = () if sentences else (self._nothing(),)
+        if self.bank is not None:
+            notes = (*self.bank.notes, *notes)
         return Descriptions(picture, tuple(sentences), tags, notes)
+
+    def _nothing(self) -> str:
+        if self._snapshot.count("texts"):
+            return "No caption is near, and no tag is sure enough to make a sentence of."
+        return (
+            "The collection has no captions, and no tag is sure enough to make a sentence of. Give --bank captions.txt."
+        )
 
 
 def with_model(found: Descriptions, text: str, model: str) -> Descriptions:

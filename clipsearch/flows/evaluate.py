@@ -19,6 +19,8 @@ from clipsearch.errors import InputError
 from clipsearch.evaluation.ground_truth import best_ranks
 from clipsearch.evaluation.metrics import mean_reciprocal_rank, median_rank, recall_at_k
 from clipsearch.flows.captions import ImagePlaces, read_pairs
+from clipsearch.present.text import count
+from clipsearch.scan.captions import Problems
 from clipsearch.store import Snapshot
 from clipsearch.types import EmbeddingBlock, Floats, Ints
 
@@ -43,6 +45,7 @@ class EvaluationReport:
         images: distinct pictures of the pairs that are in the collection.
         captions: pairs that were used.
         missing: pairs whose picture is not in the collection; ``missing_names``: the first few of them.
+        notes: what could not be read.
     """
 
     images: int
@@ -52,6 +55,7 @@ class EvaluationReport:
     image_to_text: DirectionReport
     model: str
     missing_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -76,7 +80,8 @@ def evaluate(
         InputError: no pair can be used.
     """
     is_file = isinstance(pairs, str | os.PathLike)
-    listed = list(read_pairs(pairs) if is_file else pairs)
+    problems = Problems()
+    listed = list(read_pairs(pairs, problems) if is_file else pairs)
     beside = os.path.dirname(os.path.abspath(os.fsencode(pairs))) if is_file else os.fsencode(os.getcwd())
     found = _image_ids(snapshot, (image for image, _ in listed), beside)
     missing = [image for image, _ in listed if image not in found]
@@ -84,9 +89,9 @@ def evaluate(
     if not used:
         if not listed:
             raise InputError("There is no pair to measure with. Give a picture and its caption in each row.")
-        named = f" ({', '.join(missing[:NAMED])} ...)"
+        named = f" ({', '.join(missing[:NAMED])}{' ...' if len(missing) > NAMED else ''})"
         raise InputError(
-            f"None of the {len(listed)} pairs names a picture of this collection{named}.\n"
+            f"Of {count(len(listed), 'pair')} none names a picture of this collection{named}.\n"
             "Give paths relative to the indexed folder, or absolute ones."
         )
     image_of_text = np.array([image for image, _ in used], dtype=np.int64)
@@ -104,6 +109,7 @@ def evaluate(
         image_to_text=_direction(backward, ks),
         model=encoder.name,
         missing_names=tuple(dict.fromkeys(missing))[:NAMED],
+        notes=problems.notes(os.fspath(pairs)) if is_file else (),
     )
 
 

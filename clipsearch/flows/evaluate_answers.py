@@ -39,6 +39,7 @@ class AnswerAccuracy:
         commonest: what it would be by always giving the commonest true answer to a question.
         withheld_there: of those whose true answer is a choice: the share that got none.
         withheld_absent: of those whose true answer is "none of these": the share that got none.
+        impossible: questions whose true answer is neither a choice nor "none of these".
     """
 
     questions: int
@@ -51,6 +52,7 @@ class AnswerAccuracy:
     commonest: float | None = None
     withheld_there: Share | None = None
     withheld_absent: Share | None = None
+    impossible: int = 0
 
 
 @dataclass
@@ -64,6 +66,7 @@ class _Answered:
     first: list[bool] = field(default_factory=list)
     chance: list[float] = field(default_factory=list)
     commonest: list[bool] = field(default_factory=list)
+    impossible: int = 0
 
     def add(self, asker: Asker, snapshot: Snapshot, asked: Sequence[tuple[int, str]]) -> None:
         """Ask one question about pictures, given with their true answers."""
@@ -79,6 +82,7 @@ class _Answered:
             self.first.append(best.lower() == answer)
             self.chance.append(1 / len(choices) if answer in choices else 0.0)
             self.commonest.append(bool(common) and answer == common[0][0])
+        self.impossible += sum(answer != NONE and answer not in choices for answer in truth)
         self.pictures += ids
 
     def share(self, hits: Sequence[bool], of: Sequence[bool]) -> Share | None:
@@ -119,6 +123,7 @@ def evaluate_answers(snapshot: Snapshot, encoder: Encoder, path: str | os.PathLi
         commonest=float(np.array(found.commonest)[there].mean()) if there.any() else None,
         withheld_there=found.share(withheld, found.there),
         withheld_absent=found.share(withheld, [not one for one in found.there]),
+        impossible=found.impossible,
     )
 
 

@@ -29,6 +29,7 @@ from clipsearch.flows.memory import MemoryVersion
 from clipsearch.flows.progress import Progress
 from clipsearch.match import bank
 from clipsearch.match.verdict import LEVELS
+from clipsearch.present.text import count
 from clipsearch.store import Snapshot
 from clipsearch.types import Ints, Verdict
 
@@ -131,12 +132,13 @@ def evaluate_match(
 def _check(images: int, texts: int, target: str) -> None:
     if images < MIN_PICTURES:
         raise InputError(
-            f"The collection has {images:,} pictures; measuring verdicts takes whole concepts out and needs at least "
-            f"{MIN_PICTURES}.\nIndex more pictures."
+            f"The collection has {count(images, 'picture')}; measuring verdicts takes whole concepts out and needs at "
+            f"least {MIN_PICTURES}.\nIndex more pictures."
         )
     if target == "text" and texts < MIN_PICTURES:
+        held = count(texts, "caption")
         raise InputError(
-            f"The collection has {texts:,} captions; measuring searches for captions needs at least {MIN_PICTURES}.\n"
+            f"The collection has {held}; measuring searches for captions needs at least {MIN_PICTURES}.\n"
             "Add some: clipsearch index FOLDER --captions captions.csv"
         )
 

@@ -16,7 +16,8 @@ from clipsearch.flows.captions import ImagePlaces, read_pairs
 from clipsearch.flows.labelled import Pairs, find_labelled, read_labelled
 from clipsearch.flows.tag_learn import embed_known
 from clipsearch.flows.tagger import load_tagger, widened
-from clipsearch.scan.captions import read_texts
+from clipsearch.present.text import count
+from clipsearch.scan.captions import Problems, read_texts
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats
 
@@ -50,12 +51,16 @@ class TagAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class CaptionAccuracy:
-    """Captions that retrieval gives, against references; ``candidates`` are the texts that it chose from."""
+    """Captions that retrieval gives, against references; ``candidates`` are the texts that it chose from.
+
+    ``missing`` counts pictures of the references that the collection lacks; ``notes`` say what could not be read.
+    """
 
     pictures: int
     candidates: int
     scores: CaptionScores
     missing: int
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_labels(
@@ -101,6 +106,8 @@ def evaluate_tags(snapshot: Snapshot, truth: "Pairs | str | os.PathLike[str]", c
     names = list(tagger.names) if tagger is not None else sorted({label for _, label in pairs})
     known = find_labelled(snapshot, names, truth)
     table = snapshot.metadata_table("images").select(["id", column])
+    if not str(table.schema.field(column).type).startswith(("list", "large_list")):
+        raise InputError(f"The column {column!r} holds no tags. Give one that clipsearch tag made.")
     stored = dict(zip(*(values.to_pylist() for values in table.columns), strict=True))
     at = {name: n for n, name in enumerate(names)}
     given = np.zeros(known.truth.shape, dtype=bool)
@@ -109,7 +116,10 @@ def evaluate_tags(snapshot: Snapshot, truth: "Pairs | str | os.PathLike[str]", c
     untagged = sum(stored.get(id_) is None for id_ in known.ids.tolist())
     notes = known.notes
     if untagged:
-        notes = (*notes, f"{untagged:,} of the pictures were never tagged; run clipsearch tag again.")
+        notes = (
+            *notes,
+            f"{count(untagged, 'of the pictures was', 'of the pictures were')} never tagged; run clipsearch tag again.",
+        )
     return TagAccuracy(
         column=column,
         pictures=len(known.ids),
@@ -137,7 +147,8 @@ def evaluate_descriptions(
     folders = [*(snapshot.root_path(root.id) for root in snapshot.manifest.roots), beside]
     wanted: dict[int, list[str]] = {}
     missing: set[str] = set()
-    for image, caption in read_pairs(references):
+    problems, others = Problems(), Problems()
+    for image, caption in read_pairs(references, problems):
         id_ = places.find(os.fsencode(image), folders)
         if id_ is None:
             missing.add(image)
@@ -145,18 +156,19 @@ def evaluate_descriptions(
             wanted.setdefault(id_, []).append(caption)
     if not wanted:
         raise InputError(f"No picture of {references} is in the collection. Give paths relative to the indexed folder.")
-    texts, rows = _candidates(snapshot, encoder, set(wanted), bank)
+    texts, rows = _candidates(snapshot, encoder, set(wanted), bank, others)
     pictures = widened(snapshot.embeddings("images", list(wanted)))
     said = [texts[int(n)] for n in _best(pictures, rows)]
-    return CaptionAccuracy(len(said), len(texts), caption_scores(said, list(wanted.values())), len(missing))
+    notes = (*problems.notes(os.fspath(references)), *others.notes("" if bank is None else os.fspath(bank)))
+    return CaptionAccuracy(len(said), len(texts), caption_scores(said, list(wanted.values())), len(missing), notes)
 
 
 def _candidates(
-    snapshot: Snapshot, encoder: Encoder, own: set[int], bank: str | os.PathLike[str] | None
+    snapshot: Snapshot, encoder: Encoder, own: set[int], bank: str | os.PathLike[str] | None, problems: Problems
 ) -> tuple[list[str], Floats]:
     """Return the texts to choose from and their embeddings (n, D)."""
     if bank is not None:
-        texts = list(dict.fromkeys(said.text for said in read_texts(bank)))
+        texts = list(dict.fromkeys(said.text for said in read_texts(bank, problems)))
         if texts:
             return texts, np.concatenate([encoder.encode_texts(texts[n : n + 256]) for n in range(0, len(texts), 256)])
     else:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import InputError, SourceNotFoundError
 from clipsearch.flows.captions import ImagePlaces
+from clipsearch.present.text import count
 from clipsearch.scan.names import is_image_name
 from clipsearch.store import Snapshot
 from clipsearch.types import Ints, display_path
@@ -41,6 +42,8 @@ def read_labelled(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
         InputError: it has no such columns, or no pair.
     """
     pairs = _of_folder(path) if os.path.isdir(path) else _of_table(path)
+    if not pairs and os.path.isdir(path):
+        raise InputError(f"No subfolder of {path} has a picture; the names of the subfolders are the labels.")
     if not pairs:
         raise InputError(f"{path} names no picture with a label. Write one a line: image,label")
     return pairs
@@ -103,14 +106,17 @@ def find_labelled(
             known[np.searchsorted(ids, id_), at] = True
     if not len(ids):
         raise InputError(
-            f"None of the {len(found):,} pictures with a true {what} is in this collection ({_few(missing)}).\n"
+            f"Of {count(len(found), 'picture')} with a true {what} none is in this collection ({_few(missing)}).\n"
             "Give paths relative to the indexed folder, or absolute ones."
         )
     if not known.any():
-        raise InputError(f"No true {what} ({_few(strange)}) is among those asked about ({_few(list(names))}).")
+        raise InputError(
+            f"No true {what} ({_few(strange)}) is among those asked about ({_few(list(names))}).\n"
+            f"Write each {what} the same in both; capitals do not matter."
+        )
     notes = []
     if missing:
-        some = "1 picture" if len(missing) == 1 else f"{len(missing):,} pictures"
+        some = count(len(missing), "picture")
         verb = "is" if len(missing) == 1 else "are"
         notes.append(f"{some} with a true {what} {verb} not in the collection: {_few(missing)}.")
     if strange:

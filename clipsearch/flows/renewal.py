@@ -17,9 +17,11 @@ from clipsearch.errors import CorruptShardError, InputError
 from clipsearch.flows.ask import ask_giver
 from clipsearch.flows.cluster import STATIC, cluster_giver
 from clipsearch.flows.evaluate import live_blocks
+from clipsearch.flows.given import CHUNK
 from clipsearch.flows.progress import Progress
-from clipsearch.flows.tag import CHUNK, tag_giver
+from clipsearch.flows.tag import tag_giver
 from clipsearch.flows.tagger import Tagger, widened
+from clipsearch.present.text import count
 from clipsearch.store import AddedColumn, Snapshot, Store
 from clipsearch.store.naming import version_of
 from clipsearch.types import Floats, Ints
@@ -112,7 +114,9 @@ def column_advice(snapshot: Snapshot) -> tuple[str, ...]:
             advice.append(str(problem).replace("\n", " "))
             continue
         if n:
-            advice.append(f"{n:,} pictures have no value in the column {name}: 'clipsearch index' gives it")
+            advice.append(
+                f"{count(n, 'picture has', 'pictures have')} no value in the column {name}: 'clipsearch index' gives it"
+            )
     for name in snapshot.added_columns():
         stale = _outgrown(name, snapshot)
         if stale:

@@ -10,6 +10,7 @@ What the level stands for depends on what there is to learn from, and the report
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,15 +21,16 @@ from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
 from clipsearch.evaluation.tags import TagScores
 from clipsearch.flows.evaluate import live_blocks
+from clipsearch.flows.given import CHUNK, check_replaces, commit_given, not_busy
 from clipsearch.flows.labelled import Pairs
 from clipsearch.flows.progress import Progress
 from clipsearch.flows.tag_learn import Learnt, TagOptions, learn
 from clipsearch.flows.tagger import Tagger, generic_words, widened
 from clipsearch.flows.xmp_files import XmpCounts, write_sidecars
-from clipsearch.store import Snapshot, Store
+from clipsearch.present.text import count
+from clipsearch.store import AddedColumn, Snapshot, Store
+from clipsearch.store.writer import check_column_name
 from clipsearch.types import Floats, Ints
-
-CHUNK = 2_048  # pictures in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def tag(
     wait: bool = False,
     tell: Callable[[Progress], None] | None = None,
 ) -> TagReport:
-    """Tag all pictures of a collection.
+    """Tag all pictures of a collection; others may write to it while labels are embedded and scores compared.
 
     Args:
         store: the collection.
@@ -99,45 +101,46 @@ def tag(
 
     Raises:
         InputError: there is no picture, or the truth fits neither pictures nor labels.
-        LockedError: another process is writing to the collection.
+        LockedError: another process is writing to the collection when this begins, or for long when this is done.
     """
     options.check()
-    with store.writer(wait=wait) as writer:
-        snapshot = store.snapshot()
-        if not snapshot.count("images"):
-            raise InputError("The collection holds no pictures, so there is nothing to tag. Index some first.")
-        learnt, withheld = learn(snapshot, encoder, labels, options, truth, tell or (lambda _: None))
-        ids, given = give(snapshot, encoder, learnt.tagger, tell)
-        manifest = writer.commit_added(options.column, ids, given, made=learnt.tagger.to_bytes())
-    beside = _sidecar_notes(write_sidecars(snapshot, ids, given)) if xmp else ()
+    check_column_name(options.column)
+    snapshot, start = not_busy(store, wait), time.monotonic()
+    check_replaces(snapshot, options.column, Tagger.is_file)
+    if not snapshot.count("images"):
+        raise InputError("The collection holds no pictures, so there is nothing to tag. Index some first.")
+    learnt, withheld = learn(snapshot, encoder, labels, options, truth, tell or (lambda _: None))
+    giver = TagGiver(learnt.tagger, generic_words(snapshot.path, encoder))
+    ids, given = give(snapshot, giver, tell)
+    column = AddedColumn(options.column, ids, given, made=learnt.tagger.to_bytes())
+    done = commit_given(store, snapshot, [(column, giver.give)], wait=wait, since=start)
+    column = done.columns[0]
+    beside = _sidecar_notes(write_sidecars(done.snapshot, column.ids, column.values)) if xmp else ()
     notes = (*labels.notes, *learnt.notes, *beside)
-    return _report(learnt, given, options, notes, withheld, manifest.version)
+    return _report(learnt, column.values, options, notes, withheld, done.version)
 
 
 def _sidecar_notes(counts: XmpCounts) -> tuple[str, ...]:
     """Say what became of the sidecars."""
     notes = [f"XMP sidecars: {counts.written:,} written, {counts.unchanged:,} unchanged."]
     if counts.foreign:
-        notes.append(f"{counts.foreign:,} sidecars that other programs wrote were left alone.")
+        notes.append(f"Left alone, because other programs wrote them: {count(counts.foreign, 'sidecar')}.")
     if counts.no_file:
-        notes.append(
-            f"{counts.no_file:,} pictures have no file of their own to write beside (tars, tables, moved files)."
-        )
+        notes.append(f"No file to write beside: {count(counts.no_file, 'picture')} (in tars or tables, or moved).")
     if counts.failed:
-        notes.append(f"{counts.failed:,} sidecars could not be written: {counts.why}.")
+        notes.append(f"{count(counts.failed, 'sidecar')} could not be written: {counts.why}.")
     return tuple(notes)
 
 
 def give(
-    snapshot: Snapshot, encoder: Encoder, tagger: Tagger, tell: Callable[[Progress], None] | None = None
+    snapshot: Snapshot, giver: "TagGiver", tell: Callable[[Progress], None] | None = None
 ) -> tuple[Ints, list[list[str]]]:
     """Return ids (n,) of all live pictures and the tags of each, the surest first."""
-    background = generic_words(snapshot.path, encoder)
     ids: list[Ints] = []
     tags: list[list[str]] = []
     for some, rows in picture_chunks(snapshot):
         ids.append(some)
-        tags += tagger.tags(rows, background)
+        tags += giver.give(rows)
         if tell is not None:
             tell(Progress("tags", len(tags), snapshot.count("images")))
     return np.concatenate(ids), tags

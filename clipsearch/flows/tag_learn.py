@@ -28,6 +28,7 @@ from clipsearch.flows.progress import Progress
 from clipsearch.flows.sampling import ids_and_keys
 from clipsearch.flows.tagger import COLUMN, LEVEL, Tagger, generic_words, widened
 from clipsearch.match.scores import content_keys
+from clipsearch.present.text import count
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats
 
@@ -107,8 +108,9 @@ def learn(
     )
     if witnesses is not None:
         if len(witnesses.ids) < MIN_TRUTH:
+            few = count(len(witnesses.ids), "picture has", "pictures have")
             raise InputError(
-                f"Only {len(witnesses.ids)} pictures have a true label; at least {MIN_TRUTH} are needed.\n"
+                f"Only {few} a true label; at least {MIN_TRUTH} are needed.\n"
                 "Label more pictures, or leave out the truth."
             )
         return _by_witnesses(snapshot, draft, background, witnesses, "truth", most), withheld

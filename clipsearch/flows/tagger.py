@@ -105,6 +105,14 @@ class Tagger:
         )
         return file.getvalue()
 
+    @staticmethod
+    def is_file(data: bytes) -> bool:
+        """Tell whether these are the bytes of a tagger, of this or another format."""
+        try:
+            return "format" in json.loads(load_npz(data)["facts"].tobytes())
+        except (ValueError, KeyError, TypeError, OSError, EOFError):
+            return False
+
     @classmethod
     def from_bytes(cls, data: bytes) -> "Tagger | None":
         """Read such a file; None where it is of another kind or format."""

@@ -15,6 +15,7 @@ from clipsearch.match.bank import MAX_WORDS, kind_of
 from clipsearch.match.calibration import MIN_ROWS
 from clipsearch.match.scores import NEAREST, evidence
 from clipsearch.match.verdict import LEVELS, judge
+from clipsearch.present.text import count
 from clipsearch.store import Snapshot
 from clipsearch.types import Floats, Ints, Verdict
 
@@ -109,8 +110,8 @@ def staleness(calibration: Calibration | None, snapshot: Snapshot, kind: str) ->
     """Say why a calibration cannot be used for the rows of a version, or None where it can."""
     n = snapshot.count(kind)
     if n < MIN_ROWS:
-        what = "pictures" if kind == "images" else "captions"
-        return f"the collection has {n:,} {what}; at least {MIN_ROWS} are needed to calibrate"
+        what = "picture" if kind == "images" else "caption"
+        return f"the collection has {count(n, what)}; at least {MIN_ROWS} are needed to calibrate"
     if calibration is None or kind not in calibration.targets:
         return "the collection is not calibrated; the next run of 'clipsearch index' does so"
     if calibration.fingerprint != snapshot.manifest.encoder.get("fingerprint"):
@@ -128,6 +129,6 @@ def _changes(known: Ints, snapshot: Snapshot, kind: str) -> str | None:
     if new == 0 and gone <= GONE * len(known):
         return None
     return (
-        f"{new:,} rows were added and {gone:,} removed since the calibration; "
+        f"{count(new, 'row was', 'rows were')} added and {gone:,} removed since the calibration; "
         "the next run of 'clipsearch index' renews it"
     )

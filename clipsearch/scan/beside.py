@@ -1,6 +1,7 @@
 """Texts that lie beside a picture: ``photo.txt`` or ``photo.json``, in a folder or in a tar (WebDataset).
 
-A ``.txt`` holds a caption a line. A ``.json`` holds captions under one of the names that caption files use.
+A ``.txt`` holds a caption a line. A ``.json`` holds captions under one of the names that caption files use, and perhaps
+``keywords``, which become one text, as those inside pictures do.
 """
 
 import json
@@ -8,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 
-from clipsearch.scan.captions import Problems, from_object
+from clipsearch.scan.captions import Problems, from_object, keywords_of
 
 ENDINGS = (b".txt", b".json")
 MAX_BYTES = 1 << 20  # a caption file is small; what is larger is something else
@@ -69,7 +70,9 @@ def _stem(member: bytes) -> bytes:
 def _texts(data: bytes, ending: bytes, shown: str, problems: Problems) -> list[str]:
     if ending == b".json":
         try:
-            texts = [said.text for said in from_object(json.loads(data))]
+            value = json.loads(data)
+            texts = [said.text for said in from_object(value)]
+            texts.append(", ".join(keywords_of(value)))
         except (ValueError, RecursionError) as problem:
             problems.add(f"{shown} (broken JSON: {' '.join(str(problem).split())[:80]})")
             return []

@@ -5,12 +5,15 @@ A row has an image or none and one text or several. What a column or key may be 
     image    image, file_name, filename, image_path, path, file, img
     caption  caption, captions, text, texts, txt, sentence, sentences, description, title, raw
 
+A JSON file beside a picture may have ``keywords`` too (``keywords_of``).
+
 A line that is broken costs itself and nothing else: it is noted with its number, and the others are read.
 """
 
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +23,10 @@ from clipsearch.errors import InputError, SourceNotFoundError
 IMAGE = ("image", "file_name", "filename", "image_path", "path", "file", "img")
 CAPTION = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title", "raw")
 KINDS = ".csv, .tsv, .json, .jsonl, .ndjson, .parquet, .txt"
+MAX_KEYWORDS = 64  # of a picture, as of those inside it
 _NAMED = 3
 _BATCH = 10_000
+_BETWEEN = re.compile("[,;]")
 Json = Any  # what json.loads returns
 
 
@@ -93,6 +98,20 @@ def from_object(value: Json, image: str | None = None) -> list[Said]:
     return []
 
 
+def keywords_of(value: Json) -> list[str]:
+    """Return the keywords of a JSON value, each once: of an object, or of the objects in a list.
+
+    They are a list, or a text with commas or semicolons between.
+    """
+    objects = value if isinstance(value, list) else [value]
+    found: list[str] = []
+    for one in objects:
+        given = one.get("keywords") if isinstance(one, Mapping) else None
+        several = _BETWEEN.split(given) if isinstance(given, str) else given if isinstance(given, list) else []
+        found += [" ".join(_clean(str(word)).split()) for word in several if isinstance(word, str | int | float)]
+    return list(dict.fromkeys(word for word in found if word))[:MAX_KEYWORDS]
+
+
 def _clean(text: str) -> str:
     """Return a caption as it can be stored: bytes that are no UTF-8 as ``\\xNN``, no blanks around."""  # noqa: D301
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").strip()
@@ -136,7 +155,7 @@ def _read_jsonl(path: str, problems: Problems) -> Iterator[Said]:
             try:
                 found = from_object(json.loads(line))
             except (ValueError, RecursionError) as problem:
-                problems.add(f"line {number} (broken JSON: {_one_line(problem)})")
+                problems.add(f"line {number} (broken JSON: {_in_line(problem)})")
                 continue
             if not found:
                 problems.add(f"line {number} (no caption in it)")
@@ -185,6 +204,13 @@ def _read_parquet(path: str, problems: Problems) -> Iterator[Said]:
                     yield from from_object(row[caption], named if isinstance(named, str) else None)
     except arrow.ArrowException as problem:
         raise InputError(f"{path} cannot be read as Parquet: {_one_line(problem)}.") from problem
+
+
+def _in_line(problem: Exception) -> str:
+    """Return what is wrong with the JSON of one line, whose own number json takes for 1."""
+    if not isinstance(problem, json.JSONDecodeError):
+        return _one_line(problem)
+    return f"{problem.msg.removesuffix(' at')}, column {problem.colno}"
 
 
 def _one_line(problem: Exception) -> str:

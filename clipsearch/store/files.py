@@ -210,8 +210,8 @@ class WriterLock:
         self._holder = os.path.join(collection, HOLDER)
         self._lock: object | None = None
 
-    def acquire(self, wait: bool) -> None:
-        """Take the lock, or wait for it.
+    def acquire(self, wait: bool | float) -> None:
+        """Take the lock, or wait for it, for so many seconds at most where ``wait`` is a number.
 
         Raises:
             LockedError: another writer is at work, in this process or in another one.
@@ -220,7 +220,7 @@ class WriterLock:
 
         lock = FileLock(os.path.join(self._collection, LOCK), mode=FILE_MODE, thread_local=False)
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire(timeout=-1 if wait is True else float(wait))
         except Timeout as problem:
             raise self._refusal() from problem
         except RuntimeError as problem:  # filelock saw that this very thread holds it: waiting would never end

@@ -4,13 +4,21 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from clipsearch.errors import CorruptShardError, InputError
 from clipsearch.store.files import CURRENT, DIR_MODE, HOLDER, LOCK, WriterLock, is_temporary, storage_errors, sync_dir
-from clipsearch.store.manifest import Manifest, has_versions, publish, read_current, read_pointer
+from clipsearch.store.manifest import (
+    MANIFESTS,
+    Manifest,
+    file_name,
+    has_versions,
+    publish,
+    read_current,
+    read_pointer,
+)
 from clipsearch.store.naming import FOLDERS, remove_leftovers
 from clipsearch.store.reader import Opened, Snapshot
 from clipsearch.store.schema import FORMAT_VERSION
@@ -70,6 +78,32 @@ class Store:
         store.snapshot()
         return store
 
+    @classmethod
+    def unmake(cls, path: Path) -> bool:
+        """Remove a collection in which nothing was ever stored, and say whether that was so; any other stays.
+
+        Its folder stays, empty: whether that was there before the collection, only the caller knows.
+
+        Raises:
+            CollectionNotFoundError: there is none.
+            LockedError: a writer is at work.
+            StorageError: it cannot be removed.
+        """
+        where = _absolute(path)
+        read_current(where)  # before a lock file is made where there is no collection
+        with storage_errors(where), _locked(where, wait=False):
+            manifest = read_current(where)[1]
+            if manifest.version != 1 or manifest.files or _other_content(where):
+                return False
+            os.unlink(os.path.join(where, CURRENT))  # first: what is left after a kill is what a killed create leaves
+            os.unlink(os.path.join(where, MANIFESTS, file_name(1)))
+            remove_leftovers(where, 0)
+            for folder in FOLDERS:
+                with suppress(FileNotFoundError):
+                    os.rmdir(os.path.join(where, folder))
+            os.unlink(os.path.join(where, LOCK))
+        return True
+
     def snapshot(self) -> Snapshot:
         """Return the newest committed version; the same object while there is no newer one.
 
@@ -90,11 +124,11 @@ class Store:
             return self._snapshot
 
     @contextmanager
-    def writer(self, wait: bool = False) -> Iterator[Writer]:
+    def writer(self, wait: bool | float = False) -> Iterator[Writer]:
         """Be the one writer for the length of a ``with`` block; what a dead writer left is removed first.
 
         Args:
-            wait: wait for another writer instead of raising.
+            wait: wait for another writer instead of raising, for so many seconds at most where it is a number.
 
         Raises:
             LockedError: another writer is at work.
@@ -120,7 +154,7 @@ def _absolute(path: Path) -> str:
 
 
 @contextmanager
-def _locked(path: str, wait: bool) -> Iterator[None]:
+def _locked(path: str, wait: bool | float) -> Iterator[None]:
     lock = WriterLock(path)
     lock.acquire(wait)
     try:
@@ -142,13 +176,18 @@ def _refuse_other_content(path: str) -> None:
         raise InputError(f"{path} is a file; a collection is a folder. Choose another name.")
     if read_pointer(path) is not None or has_versions(path):
         raise InputError(f"There is a collection at {path} already.\nOpen it, or choose another name.")
-    ours = {*FOLDERS, LOCK, HOLDER, CURRENT}
-    other = [name for name in sorted(os.listdir(path)) if name not in ours and not is_temporary(name)]
+    other = _other_content(path)
     if other:
         raise InputError(
             f"The folder {path} holds something else ({other[0]!r}).\n"
             "Choose a name for the collection that is not taken."
         )
+
+
+def _other_content(path: str) -> list[str]:
+    """Return the names in a folder that no collection without content has."""
+    ours = {*FOLDERS, LOCK, HOLDER, CURRENT}
+    return [name for name in sorted(os.listdir(path)) if name not in ours and not is_temporary(name)]
 
 
 def _first_manifest(encoder: Mapping[str, Any], dim: int) -> Manifest:

@@ -52,7 +52,7 @@ LINES = [
          f"{CRASH} -k overwritten"),
     Line("leftovers are removed", "store/naming.py", "                os.unlink(os.path.join(where, name))",
          "                pass", f"{CRASH} -k makers"),
-    Line("the lock", "store/files.py", "            lock.acquire(timeout=-1 if wait else 0)", "            pass",
+    Line("the lock", "store/files.py", "            lock.acquire(timeout=-1 if wait is True else float(wait))", "            pass",
          "tests/unit/store/test_store_lock.py -k 'same_process'"),
     Line("the manifest's digest", "store/manifest.py", "    if sha256(data) != digest:", "    if False:",
          f"{READER} -k pointer_or_the_manifest"),

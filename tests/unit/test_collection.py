@@ -318,7 +318,7 @@ def test_pairs_come_from_a_csv_too(collection, tmp_path):
     table.write_text("file,words\nred.png,red\n")
     with pytest.raises(InputError, match="file, words"):
         collection.evaluate(table)
-    with pytest.raises(InputError, match="None of the 1 pairs"):
+    with pytest.raises(InputError, match="Of 1 pair none names"):
         collection.evaluate([("missing.png", "a thing")])
     with pytest.raises(InputError):
         collection.evaluate([])

@@ -8,6 +8,7 @@ import pytest
 
 from clipsearch import errors
 from clipsearch.cli import COMMANDS, group, main
+from clipsearch.cli.console import Console
 from clipsearch.errors import ClipsearchError
 
 
@@ -171,3 +172,20 @@ def test_the_shell_completes_commands_collections_and_models(fake, home, monkeyp
     assert completions(monkeypatch, capsys, "clipsearch search -i ", 3) == ["birds", "photos"]
     assert completions(monkeypatch, capsys, "clipsearch search -i p", 3) == ["photos"]
     assert "mini" in completions(monkeypatch, capsys, "clipsearch index . --model mi", 4)
+
+
+@pytest.mark.parametrize("say", [Console.note, Console.complain])
+def test_a_terminal_gets_messages_broken_between_words_and_a_pipe_whole(monkeypatch, capsysbinary, say):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    path = "/a/path/that/is/longer/than/the/whole/terminal/is/wide.jpg"
+    text = f"  one two three four five six seven eight nine ten {path} and more\nshort  line"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    say(Console(), text)
+    wide = capsysbinary.readouterr().err.decode()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    say(Console(), text)
+    plain = capsysbinary.readouterr().err.decode()
+    assert text in plain and len(plain.splitlines()) == 2
+    assert wide.split() == plain.split() and "short  line\n" in wide
+    assert all(len(line) <= 40 or line == path for line in wide.splitlines())

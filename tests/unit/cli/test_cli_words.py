@@ -1,14 +1,17 @@
 """``clipsearch tag``, ``describe``, ``ask`` and ``evaluate labels|tags|describe|answers`` at the front door."""
 
 import json
+import re
 import subprocess
 import sys
 from threading import Timer
 
+import numpy as np
 import pytest
 from support import COLOURS, make_photo
 
 import clipsearch
+from clipsearch.errors import StorageError
 
 HOLDER = """
 import json, sys
@@ -178,3 +181,130 @@ def test_answers_and_descriptions_are_measured(ask, home, tmp_path):
     (tmp_path / "r.csv").write_text(f"image,caption\n{picture},a red square\n")
     done = ask("evaluate", "describe", str(tmp_path / "r.csv"), "-i", "photos")
     assert done.code == 0 and [line.split("\t")[0] for line in done.lines[-2:]] == ["ROUGE-L", "CIDEr-D"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ask", "x.png", "is it red?", "--column", "red"], "--column goes with --all"),
+        (["ask", "x.png", "is it red?", "--pull"], "--pull goes with --model"),
+        (["ask", "x.png", "what is it?", "--choices", "a,b", "--model", "m"], "does not go with --choices"),
+        (["ask", "--all", "is it red?", "--model", "m"], "does not go with --all"),
+        (["ask", "is it red?", "labels.txt"], "The picture comes first"),
+        (["describe", "x.png", "--pull"], "--pull goes with --model"),
+        (["describe", "x.png", "--bank", "labels.txt", "--where", "width > 1"], "does not go with --bank"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(ask, home, words, message):
+    (home / "labels.txt").write_text("red\n")
+    done = ask(*words)
+    assert done.code == 2 and message in done.err and len(done.err.splitlines()) <= 3
+
+
+def test_a_terminal_of_80_columns_breaks_sentences_and_choices_between_words(ask, home):
+    picture = str(next((home / "pictures").glob("red*.png")))
+    (home / "bank.txt").write_text("a rather long sentence about a red square " * 5 + "\n")
+    for words in (("describe", picture, "--bank", "bank.txt"), ("ask", picture, "what is it?", "--choices", LONG)):
+        done = ask(*words, "-i", "photos", terminal=True)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", done.out.decode()).splitlines()
+        assert len(lines) > 2, done.err
+        assert all(len(line) <= 80 for line in lines)
+        plain = ask(*words, "-i", "photos")
+        told = {word for line in plain.lines for word in re.findall("[a-z]{3,}", line)}
+        assert told <= set(re.findall("[a-z]{3,}", "\n".join(lines)))  # no word is broken, none is lost
+
+
+LONG = "a rather long choice that speaks of a red square among many other red squares on a table,a green one"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--labels", "none.txt"], "There is no file of labels"),
+        (["--labels", "labels.txt", "--level", "80"], "The level is 80"),
+        (["--column", "My tags"], "cannot name a column"),
+        (["--truth", "labels.txt"], "has no columns image and label"),
+        (["--template", "a photo"], "has no {}"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_pictures_are_indexed(cli, home, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("red\n")
+    done = cli("tag", str(home / "pictures"), *words)
+    assert done.code == 2 and message in done.err and not (tmp_path / "indexes").exists()
+
+
+def test_a_matrix_wider_than_the_terminal_is_left_to_json(ask, home):
+    pictures = sorted(picture.name for picture in (home / "pictures").iterdir())
+    names = [f"a colour with a long name, number {n:02d}" for n in range(18)]
+    (home / "many.txt").write_text("\n".join(names))
+    rows = [f'{picture},"{names[n % 18]}"\n' for n, picture in enumerate(pictures)]
+    (home / "many.csv").write_text("image,label\n" + "".join(rows))
+    words = ("tag", "-i", "photos", "--labels", "many.txt", "--truth", "many.csv", "--column", "many")
+    narrow, piped = ask(*words, terminal=True), ask(*words)
+    assert "--json has the matrix" in narrow.err and "columns by number" not in narrow.err
+    assert "columns by number" in piped.err
+
+
+def test_tags_that_chance_alone_withholds_say_what_to_do(ask, home):
+    (home / "odd.txt").write_text("zebra\n")
+    done = ask("tag", "-i", "photos", "--labels", "odd.txt", "--level", "0.99", "--column", "odd")
+    assert done.code == 0 and ("Ask for a lower" in done.err) == (" 0 tags on 0 of" in done.err)
+
+
+def test_evaluate_alone_asks_what_to_measure_in_two_lines(cli):
+    done = cli("evaluate")
+    assert done.code == 2 and "Say what to measure" in done.err and len(done.err.splitlines()) == 2
+
+
+def test_a_broken_line_of_a_bank_or_of_references_is_named_wherever_it_is_read(ask, home):
+    picture = next((home / "pictures").glob("red*.png"))
+    lines = [json.dumps({"image": picture.name, "caption": f"number {n}"}) for n in range(1, 401)]
+    lines[316] = lines[316][:-3]
+    (home / "broken.jsonl").write_text("\n".join(lines))
+    for words in (
+        ("describe", str(picture), str(picture), "--bank", "broken.jsonl"),
+        ("evaluate", "broken.jsonl"),
+        ("evaluate", "describe", "broken.jsonl", "--bank", "captions.csv"),
+        ("evaluate", "describe", "captions.csv", "--bank", "broken.jsonl"),
+    ):
+        done = ask(*words, "-i", "photos")
+        assert done.code == 0 and done.err.count("broken.jsonl: left out line 317 (broken JSON: ") == 1, words
+        assert "line 1" not in done.err
+
+
+@pytest.mark.parametrize(("place", "said"), [("none.jpg", "there is no such file"), ("pictures", "it is a folder")])
+def test_a_picture_that_is_not_there_or_a_folder_is_said_to_be_that(ask, home, place, said):
+    for words in (["describe", place], ["ask", place, "is it red?"]):
+        done = ask(*words, "-i", "photos")
+        assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 2
+
+
+def test_a_failure_of_ask_is_not_taken_for_none_of_these(ask, home, monkeypatch):
+    def fail(*_, **__):
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr(clipsearch.Collection, "ask", fail)
+    assert ask("ask", "x.png", "is it red?", "-i", "photos").code == 2
+
+
+def test_the_example_of_a_column_of_tags_has_some(ask, home):
+    with clipsearch.open(home / "photos") as collection, collection._store.writer() as writer:
+        ids = [row.id for row in collection._current().snapshot.known_files()]
+        writer.commit_added("some", np.array(ids), [[] for _ in ids[1:]] + [["red"]])
+    lines = [line.split("\t") for line in ask("columns", "-i", "photos").lines]
+    assert next(line for line in lines if line[0] == "some")[-1] == "[red]"
+
+
+def test_what_no_measurement_can_be_made_of_is_said(ask, home):
+    picture = next((home / "pictures").glob("red*.png")).name
+    rows = [f"{picture},what is it?,dog|cat,zebra", f"{picture},what is it?,dog|cat,none of these"]
+    (home / "odd.csv").write_text("image,question,choices,answer\n" + "\n".join(rows) + "\n")
+    done = ask("evaluate", "answers", "odd.csv", "-i", "photos")
+    assert done.code == 0 and "1 true answer is no choice of the question" in done.err
+    (home / "red.csv").write_text(f"image,label\n{picture},red\n")
+    assert ask("ask", "--all", "is it red?", "-i", "photos", "--column", "answered").code == 0
+    done = ask("evaluate", "tags", "red.csv", "-i", "photos", "--column", "answered")
+    assert done.code == 2 and "holds no tags" in done.err
+    done = ask("evaluate", "labels", "pictures", "-i", "photos")
+    assert done.code == 2 and "No subfolder of pictures has a picture" in done.err

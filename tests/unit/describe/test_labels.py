@@ -53,7 +53,7 @@ def test_a_file_has_a_label_a_line_with_comments_and_other_words(tmp_path):
 
 def test_a_label_that_stands_twice_counts_once_and_it_says_so(tmp_path):
     labels = read_labels(write(tmp_path, "dog\ncat\ndog\n"))
-    assert labels.names == ["dog", "cat"] and "'dog' stands twice" in labels.notes[0]
+    assert labels.names == ["dog", "cat"] and labels.notes[0].endswith("counted once: 'dog'.")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a comment\n"])
@@ -120,3 +120,10 @@ def test_a_mention_is_of_whole_words_in_order():
     labels = [("dog",), ("hot dog",), ("t-shirt", "tee shirt")]
     found = mentioned(labels, [["Two dogs run ."], ["a hot dog, and a tee shirt"], ["a dogged man", "he shouts"]])
     assert found.tolist() == [[True, False, False], [True, True, True], [False, False, False]]
+
+
+def test_labels_that_differ_in_capitals_alone_are_one(tmp_path):
+    (tmp_path / "labels.txt").write_text("Dog\ndog\nCat\nDOG\n")
+    labels = read_labels(tmp_path / "labels.txt")
+    assert labels.names == ["Dog", "Cat"] and labels.notes[0].endswith("counted once: 'dog', 'DOG'.")
+    assert make_labels(["Dog", "cat", "dog", "Cat", "bird"]).names == ["Dog", "cat", "bird"]

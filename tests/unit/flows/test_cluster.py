@@ -189,3 +189,11 @@ def test_the_command_writes_a_page_with_the_nearest_pictures_of_each_cluster(col
     assert run([*options[:-1], str(tmp_path / "clusters.jpg")]) == 2
     assert run([*options, "--force", "--no-column"]) == 0
     assert b"columns" not in capsysbinary.readouterr().err.splitlines()[-2]
+
+
+def test_names_come_from_a_file_of_labels_as_tags_do(collection, tmp_path):
+    words = tmp_path / "labels.txt"
+    words.write_text("# colours\nwarm = red, red things\nblue\n\nBlue\n")
+    report = collection.clusters(k=2, labels=words, column=None)
+    assert report.words == "labels" and {cluster.name for cluster in report.clusters} <= {"warm", "blue", ""}
+    assert any(cluster.name for cluster in report.clusters)

@@ -218,3 +218,12 @@ def test_new_pictures_leave_an_open_collection_as_it_was(tmp_path):
     add(collection, encoder, range(4), 1, start=10)
     assert collection._asker("is there a concept01?", None) is not first
     assert Store.open(collection.path).snapshot().count("images") == 44
+
+
+def test_a_bank_is_calibrated_on_pictures_that_are_there(tmp_path):
+    collection, encoder = planted(tmp_path / "photos", PlantedEncoder(0.7), concepts=range(3), copies=4)
+    with collection._store.writer() as writer:
+        writer.commit(deleted=[0, 5])
+    assert len(Describer(collection._store.snapshot(), encoder)._pictures) == 10
+    empty, encoder = planted(tmp_path / "empty")
+    assert Describer(empty._store.snapshot(), encoder)._pictures.shape == (0, encoder.dim)

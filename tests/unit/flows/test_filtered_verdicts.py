@@ -97,7 +97,7 @@ def test_rows_added_since_make_a_filtered_search_uncalibrated_too(tmp_path):
     renew(collection._store, encoder)
     assert collection.search("concept03", where="width > 0").verdict != Verdict.UNCALIBRATED
     add(collection, encoder, [30], copies=1)
-    assert "rows were added" in collection.search("concept03", where="width > 0").why
+    assert "1 row was added" in collection.search("concept03", where="width > 0").why
     renew(collection._store, encoder)
     assert collection.search("concept03", where="width > 0").verdict != Verdict.UNCALIBRATED
 

@@ -129,7 +129,7 @@ def test_ten_thousand_labels_are_taken(world):
 
 
 def test_a_truth_that_does_not_fit_is_refused_and_one_that_fits_in_part_is_used(world):
-    with pytest.raises(InputError, match="None of the 1 pictures with a true label"):
+    with pytest.raises(InputError, match="Of 1 picture with a true label none is in"):
         world.tag(LABELS, truth=[("absent.png", "concept00")])
     with pytest.raises(InputError, match="No true label"):
         world.tag(LABELS, truth=[(path, "zebra") for path, _ in truth_of(world)])

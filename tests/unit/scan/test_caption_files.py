@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import tarfile
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import clipsearch
 from clipsearch.decode.words import read_words
 from clipsearch.errors import InputError, SourceNotFoundError
 from clipsearch.scan.beside import beside_file, beside_members
@@ -79,6 +81,43 @@ def test_texts_beside_a_picture_are_found_and_broken_ones_named(tmp_path):
     assert beside_file(bytes(tmp_path / "a.jpg"), problems) == ["a dog", "an animal"]
     assert beside_file(bytes(tmp_path / "b.jpg"), problems) == []
     assert problems.count == 1 and "b.json (broken JSON" in problems.named[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["dog", "beach", "dog", "", None, 2019], "dog, beach, 2019"),
+        ("dog, beach;summer  2019 ,", "dog, beach, summer 2019"),
+        (["a dog, running", "beach"], "a dog, running, beach"),
+        ({"dog": 1}, None),
+        ([], None),
+    ],
+)
+def test_keywords_beside_a_picture_become_one_text_as_those_inside_do(tmp_path, given, said):
+    (tmp_path / "a.json").write_text(json.dumps({"caption": "a dog at the sea", "keywords": given}))
+    (tmp_path / "b.json").write_text(json.dumps({"keywords": given}))
+    problems = Problems()
+    wanted = [] if said is None else [said]
+    assert beside_file(os.fsencode(tmp_path / "a.jpg"), problems) == ["a dog at the sea", *wanted]
+    assert beside_file(os.fsencode(tmp_path / "b.jpg"), problems) == wanted
+    assert not problems.count
+
+
+def test_keywords_are_the_same_text_beside_a_picture_and_inside_it(tmp_path):
+    photo = tmp_path / "a.jpg"
+    Image.new("RGB", (8, 8)).save(photo)
+    items = "".join(f"<rdf:li>{word}</rdf:li>" for word in ("dog", "beach"))
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        f"<dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    photo.write_bytes(photo.read_bytes() + packet.encode())
+    (tmp_path / "a.json").write_text('{"keywords": "dog;beach"}')
+    with clipsearch.create(tmp_path / "collection", model="hashing") as collection:
+        collection.index(tmp_path, captions=["sidecars", "embedded"])
+        texts = collection.search("dog, beach", target="text", k=5)
+    assert [hit.text for hit in texts] == ["dog, beach"]  # one row of two origins
 
 
 def test_texts_in_a_webdataset_tar_belong_to_the_picture_of_their_key(tmp_path):
