@@ -164,9 +164,9 @@ def test_a_query_picture_goes_the_same_way(zoo, tmp_path, name):
     done = run_plain("-c", script, str(folder / name), where=tmp_path)
     said = done.stdout.decode()
     words = {
-        "not_regular_file": "regular",
+        "not_regular_file": "no file of data",
         "symlink_loop": "symbolic links",
-        "vanished": "No such",
+        "vanished": "no such file",
         "unreadable": "denied",
     }
     assert name in said and words[expected[os.fsencode(name)]] in said, (said, done.stderr.decode())
