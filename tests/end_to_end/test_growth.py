@@ -64,7 +64,7 @@ def test_growth_by_other_pictures_is_seen_proposed_and_repaired(tmp_path, monkey
     assert again.recipe.nlist > record.recipe.nlist, figures
     before, after = grown.measured["text"].recall, again.measured["text"].recall
     figures = f"{figures}; measured at the best settings {before:.3f} -> {after:.3f}"
-    assert after >= record.measured["text"].recall - 0.05 and after > before + 0.2, figures
+    assert after >= record.measured["text"].recall - 0.08 and after > before + 0.2, figures
     assert repaired > drifted, figures
     work = [_compared(model_record, LITTLE.nprobe) for model_record in (grown, again)]
     assert work[1] < work[0] / 2, f"{figures}; rows compared a query {work[0]:.0f} -> {work[1]:.0f}"
