@@ -403,6 +403,7 @@ class Collection:
         memory_bytes: int | None = None,
         jobs: int = 1,
         retrain: bool = False,
+        wait: bool = False,
         progress: "Callable[[Progress], None] | None" = None,
         say: Callable[[str], None] | None = None,
     ) -> "BuildReport":
@@ -418,6 +419,7 @@ class Collection:
             memory_bytes: what building may take; None takes 70 % of what is free.
             jobs: processes that put rows into the index.
             retrain: build anew even where there is an index.
+            wait: wait for another process that is building instead of raising LockedError.
             progress: called now and then with how far it is.
             say: called with the choice, in one line, before the work begins.
 
@@ -438,6 +440,7 @@ class Collection:
             memory_bytes=memory_bytes,
             jobs=jobs,
             retrain=retrain,
+            wait=wait,
             progress=progress,
             say=say,
         )

@@ -63,25 +63,30 @@ def read_size(text: str) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
-def build(console: Console, collection: "Collection", wanted: dict[str, Any], jobs: int | None = None) -> None:
+def build(
+    console: Console, collection: "Collection", wanted: dict[str, Any], jobs: int | None = None, *, wait: bool = False
+) -> None:
     """Bring the indexes up to date and say in a line each what they are; nothing where nothing was to be done or asked.
 
-    What is asked of an index is asked of that of the images, unless the texts are named; the other is kept as it is.
+    What is asked of an index is asked of that of the images, unless the texts are named or there are texts alone; the
+    other is kept as it is.
     """
     named = wanted["index_of"]
+    if named is None and not collection.count("image") and collection.count("text"):
+        named = "texts"
     for kind, target in _TARGETS.items():
-        asked = {**wanted, "index_of": None}
+        asked = {**wanted, "index_of": kind if kind == wanted["index_of"] else None}
         if kind != (named or "images"):
             asked |= {"index_type": None, "recipe": None, "retrain": wanted["retrain"] and named is None}
-        if kind == named or collection.count(target):
-            _build(console, collection, kind, asked, jobs)
+        if asked["index_type"] or asked["recipe"] or asked["index_of"] or collection.count(target):
+            _build(console, collection, kind, asked, jobs, wait)
 
 
 def _build(
-    console: Console, collection: "Collection", kind: str, wanted: dict[str, Any], jobs: int | None = None
+    console: Console, collection: "Collection", kind: str, wanted: dict[str, Any], jobs: int | None, wait: bool
 ) -> None:
     from clipsearch.cli.progress import progress_bar
-    from clipsearch.errors import InputError
+    from clipsearch.errors import InputError, LockedError
 
     asked = any(wanted.values())
     try:
@@ -93,10 +98,11 @@ def _build(
                 memory_bytes=wanted["memory"],
                 jobs=jobs or 1,
                 retrain=wanted["retrain"],
+                wait=wait,
                 progress=progress,
                 say=lambda line: console.note(f"index: {line}"),
             )
-    except InputError as problem:
+    except (InputError, LockedError) as problem:
         if asked:
             raise
         console.note(f"note: {problem}")  # the rows are in, and every search finds them
@@ -106,7 +112,7 @@ def _build(
             f"the {kind} are saved, searches use the index as it was, and what is built is kept. "
             "The same command goes on from there."
         ) from None
-    say = console.note if asked or done.action in ("built", "extended") else console.detail
+    say = console.note if asked or done.action in ("built", "extended", "removed") else console.detail
     say(f"index: {done.line}")
 
 

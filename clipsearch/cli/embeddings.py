@@ -63,7 +63,7 @@ def run_import(
         console.note(import_summary(done, path))
         if done.columns:
             console.note(f"  {columns_summary(done.columns)}")
-        build(console, collection, wanted)
+        build(console, collection, wanted, wait=settings["wait"])
     return len(done.skips)
 
 

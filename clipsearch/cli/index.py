@@ -116,7 +116,7 @@ def command(
     if source is None and settings["captions"]:
         return _texts_only(console, (index, indexes_dir), model, how, wanted, settings)
     if source is None:
-        return _build_only(console, index, indexes_dir, how, wanted, settings["jobs"])
+        return _build_only(console, (index, indexes_dir), how, wanted, settings)
     _check_wanted(wanted)
     check_engine(settings["engine"])
     if embeddings:
@@ -136,7 +136,7 @@ def command(
         if collection.how:
             console.detail(f"model {collection.model}: {collection.how}")
         _say(console, done, path, report)
-        build(console, collection, wanted, settings["jobs"])
+        build(console, collection, wanted, settings["jobs"], wait=settings["wait"])
     return FINISHED_WITH_SKIPS if done.skips else 0
 
 
@@ -176,12 +176,16 @@ def _texts_only(
         for note in done.notes:
             console.note(f"note: {note}")
         console.note(f"{count(done.rows, 'text')} added to {path}")
-        build(console, collection, wanted, settings["jobs"])
+        build(console, collection, wanted, settings["jobs"], wait=settings["wait"])
     return 0
 
 
 def _build_only(
-    console: Console, index: str | None, home: str, how: dict[str, str], wanted: dict[str, Any], jobs: int | None
+    console: Console,
+    place: tuple[str | None, str],
+    how: dict[str, str],
+    wanted: dict[str, Any],
+    settings: dict[str, Any],
 ) -> int:
     """Without SOURCE: bring nothing but the approximate index up to date."""
     import clipsearch
@@ -190,8 +194,8 @@ def _build_only(
     if not any(wanted.values()):
         ctx = click.get_current_context()
         raise click.UsageError("Missing argument 'SOURCE': a folder, a picture, a tar, a table, or -.", ctx)
-    with clipsearch.open(find(index, home), **how) as collection:
-        build(console, collection, wanted, jobs)
+    with clipsearch.open(find(*place), **how) as collection:
+        build(console, collection, wanted, settings["jobs"], wait=settings["wait"])
     return 0
 
 

@@ -14,11 +14,12 @@ runs *extend* (``extend.py``): rows added since are put into the same lists, wit
 training worth it is written down and shown by ``status`` (``drift.py``).
 """
 
+import os
 import shutil
 from collections.abc import Callable
 
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import CorruptShardError, InputError
+from clipsearch.errors import ClipsearchError, CorruptShardError, InputError
 from clipsearch.flows.build_parts import begun, lists_and_rows, trained
 from clipsearch.flows.build_run import Run, Say, Tell, available_memory, locked, measured_flops, now
 from clipsearch.flows.build_state import BuildState, forget
@@ -31,6 +32,7 @@ from clipsearch.flows.index_files import (
     read_record,
     withdraw,
 )
+from clipsearch.flows.index_folders import read_index_pointer
 from clipsearch.flows.measuring import tuned
 from clipsearch.flows.outcome import BuildReport, publish, report_on
 from clipsearch.index.choose import FLAT_ROWS, Choice, choice_of, choose_recipe
@@ -52,6 +54,7 @@ def update_index(
     memory_bytes: int | None = None,
     jobs: int = 1,
     retrain: bool = False,
+    wait: bool = False,
     progress: Tell | None = None,
     say: Say | None = None,
 ) -> BuildReport:
@@ -66,6 +69,7 @@ def update_index(
         memory_bytes: what building may take; None takes 70 % of what is free.
         jobs: processes that add rows.
         retrain: build anew even if there is an index.
+        wait: wait for another process that is building instead of raising LockedError.
         progress: hears how far it is.
         say: hears the choice in one line, before anything long begins.
 
@@ -75,8 +79,9 @@ def update_index(
         LockedError: another process is building.
         StorageError: the disk is full.
     """
-    quiet = lambda _: None  # noqa: E731
-    run = Run(store, store.snapshot(), encoder, progress or quiet, say or quiet, max(jobs, 1), kind)
+    quiet, exactly = (lambda _: None), recipe
+    run = Run(store, store.snapshot(), encoder, progress or quiet, say or quiet, max(jobs, 1), kind, wait)
+    before = read_index_pointer(store.path, kind)
     record, usable = _stored(run)
     unasked = index_type == "auto" and recipe is None and not retrain
     retrain = retrain or not usable  # it is derived: what is damaged is made again
@@ -86,16 +91,22 @@ def update_index(
         advice = "pip install 'clipsearch[cpu]' brings faiss, which searches in a thousandth of the time."
         return BuildReport("none", f"exact search over {run.rows:,} {kind}. {advice}", "flat")
     memory = int(0.7 * available_memory()) if memory_bytes is None else memory_bytes
-    choice = _choose(run, record, index_type, recipe, memory, retrain)
+    if recipe is None and retrain and index_type == "auto":
+        index_type, recipe = _former(run, record)
+    choice = _choose(run, index_type, recipe, memory)
     if choice.recipe.type == "flat":
-        removed = withdraw(store.path, kind)
+        removed = _withdrawn(run, asked=not unasked)
         return BuildReport("removed" if removed else "none", choice.why, "flat", recall={"text": 1.0, "image": 1.0})
-    same = record is not None and recipe is None and record.recipe.type == choice.recipe.type
+    same = record is not None and exactly is None and record.recipe.type == choice.recipe.type
     if same and record is not None and not retrain:
         return refresh(run, record)
     run.say(choice.why)
     with locked(run):
-        return _build(run, choice, memory, exactly=recipe is not None)
+        if not retrain and exactly is None and read_index_pointer(store.path, kind) != before:
+            found = read_record(store.path, kind)  # of whom was waited for
+            if found is not None and found.recipe.type == choice.recipe.type:
+                return BuildReport("kept", f"another process has just built it: {found.recipe.type}", found.recipe.type)
+        return _build(run, choice, memory, exactly=exactly is not None)
 
 
 def _stored(run: Run) -> tuple[IndexRecord | None, bool]:
@@ -110,19 +121,35 @@ def _stored(run: Run) -> tuple[IndexRecord | None, bool]:
     return record, True
 
 
-def _choose(
-    run: Run,
-    record: IndexRecord | None,
-    index_type: str,
-    recipe: str | Recipe | None,
-    memory: int,
-    retrain: bool,
-) -> Choice:
+def _former(run: Run, record: IndexRecord | None) -> tuple[str, Recipe | None]:
+    """Return the type and recipe of the index that is there, for what a person chose once stays chosen."""
+    former = _left_beside(run) if record is None else record.recipe
+    if former is None:
+        return "auto", None
+    return former.type, None if former.name.removesuffix(", fitted") in recipe_names() else former
+
+
+def _left_beside(run: Run) -> Recipe | None:
+    """Return the recipe that lies beside an index whose record cannot be read."""
+    if read_index_pointer(run.store.path, run.kind) is None:
+        return None
+    names = sorted(name for name in os.listdir(run.folder) if name.endswith(".recipe.toml"))
+    try:
+        return load_recipe(os.path.join(run.folder, names[-1])) if names else None
+    except ClipsearchError:
+        return None
+
+
+def _withdrawn(run: Run, *, asked: bool) -> bool:
+    """Remove the index; while another process is building, this one must not take away what that is writing."""
+    if read_index_pointer(run.store.path, run.kind) is None and not (asked and os.path.isdir(run.folder)):
+        return False
+    with locked(run):
+        return withdraw(run.store.path, run.kind)
+
+
+def _choose(run: Run, index_type: str, recipe: str | Recipe | None, memory: int) -> Choice:
     n, dim = run.rows, run.snapshot.manifest.dim
-    if recipe is None and retrain and index_type == "auto" and record is not None:
-        index_type = record.recipe.type  # what a person chose once stays chosen
-        own = record.recipe.name.removesuffix(", fitted")
-        recipe = None if own in recipe_names() else record.recipe
     if recipe is None:
         return choose_recipe(n, dim, memory, index_type, jobs=run.jobs, flops=measured_flops(), noun=run.kind)
     loaded = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe)).fitted(dim)

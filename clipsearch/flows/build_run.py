@@ -36,6 +36,7 @@ class Run:
         say: hears what was decided, in one line.
         jobs: processes that add rows.
         kind: of the rows, "images" or "texts".
+        wait: for another builder, instead of raising LockedError.
         start: when it began, by the monotonic clock.
         stages: seconds by stage.
         version: makes the names of this run's files unique.
@@ -48,6 +49,7 @@ class Run:
     say: Say
     jobs: int = 1
     kind: str = "images"
+    wait: bool = False
     start: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
     version: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -99,7 +101,7 @@ def locked(run: Run) -> Iterator[None]:
     with storage_errors(run.store.path):
         os.makedirs(run.folder, DIR_MODE, exist_ok=True)
         lock = WriterLock(run.folder)
-        lock.acquire(wait=False)
+        lock.acquire(run.wait)
     try:
         with storage_errors(run.store.path):
             remove_others(run.folder, {*files_in_force(run.store.path, run.kind), *kept_files(run.folder)})

@@ -106,7 +106,7 @@ def compact(store: Store, *, dry_run: bool = False, wait: bool = False, progress
     with ExitStack() as stack:
         writer = stack.enter_context(store.writer(wait))
         for kind in INDEX_FOLDERS:
-            stack.enter_context(_index_locked(store.path, kind))
+            stack.enter_context(_index_locked(store.path, kind, wait))
         snapshot = store.snapshot()
         plan = _plan(snapshot)
         if plan.groups or len(plan.tombstones) < len(snapshot.deleted_ids()) or _holds(store.path, writer.manifest):
@@ -227,7 +227,7 @@ def _cover(snapshot: Snapshot, kind: str) -> None:
 
 
 @contextmanager
-def _index_locked(path: str, kind: str) -> Iterator[None]:
+def _index_locked(path: str, kind: str, wait: bool) -> Iterator[None]:
     """Keep builders out, where there is an index: it must not change between a look at its ids and the commit.
 
     What a run that was killed left beside the index goes.
@@ -238,7 +238,7 @@ def _index_locked(path: str, kind: str) -> Iterator[None]:
         return
     lock = WriterLock(folder)
     with storage_errors(path):
-        lock.acquire(wait=False)
+        lock.acquire(wait)
     try:
         kept = files_in_force(path, kind)
         if kept:

@@ -8,7 +8,7 @@ import numpy as np
 
 from clipsearch.flows.build_run import Run, locked, now
 from clipsearch.flows.drift import advice
-from clipsearch.flows.index_files import IndexRecord, load_base, open_index, uncovered
+from clipsearch.flows.index_files import IndexRecord, load_base, open_index, read_record, uncovered
 from clipsearch.flows.measuring import watched
 from clipsearch.flows.outcome import BuildReport, publish, report_on
 from clipsearch.flows.progress import Progress
@@ -28,17 +28,28 @@ MERGED_BYTES = 4 * 2**30  # up to this size all exact rows are copied into one f
 
 def refresh(run: Run, record: IndexRecord) -> BuildReport:
     """Put rows added since into the lists, if there are enough of them to be worth it."""
+    kept, _ = _kept(run, record)
+    if kept is not None:
+        return kept
+    with locked(run):
+        current = read_record(run.store.path, run.kind)  # it may be another one by now
+        if current is None:
+            return BuildReport("none", "another process has removed the index", "flat")
+        kept, later = _kept(run, current)
+        return kept or _extend(run, current, later)
+
+
+def _kept(run: Run, record: IndexRecord) -> tuple[BuildReport | None, int]:
+    """Return the report where the index stays as it is, and how many rows lie beside it."""
     layered, notes = open_index(run.snapshot, run.kind)
     if layered is None:
-        return BuildReport("kept", notes[0] if notes else "no index", "flat")
+        return BuildReport("kept", notes[0] if notes else "no index", "flat"), 0
     later, n = layered.tail.ntotal, run.rows
+    if later > min(TAIL_SHARE * n, TAIL_ROWS):
+        return None, later
     todo = advice(run.snapshot, record, run.kind)
-    if later <= min(TAIL_SHARE * n, TAIL_ROWS):
-        line = f"{record.recipe.type} over {record.rows:,} {run.kind}" + (f", {later:,} beside it" if later else "")
-        return BuildReport("kept", f"{line}; {todo}" if todo else line, record.recipe.type)
-    del layered
-    with locked(run):
-        return _extend(run, record, later)
+    line = f"{record.recipe.type} over {record.rows:,} {run.kind}" + (f", {later:,} beside it" if later else "")
+    return BuildReport("kept", f"{line}; {todo}" if todo else line, record.recipe.type), later
 
 
 def _extend(run: Run, record: IndexRecord, later: int) -> BuildReport:

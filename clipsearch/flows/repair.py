@@ -90,7 +90,7 @@ def repair(
     for kind in [kind for kind, folder in INDEX_FOLDERS.items() if folder in kinds]:
         from clipsearch.flows.build import update_index
 
-        done.made.append(update_index(store, encoder, kind=kind, retrain=True, progress=progress).line)
+        done.made.append(update_index(store, encoder, kind=kind, retrain=True, wait=wait, progress=progress).line)
     if CALIBRATION in kinds:
         from clipsearch.flows.calibrate import renew
 

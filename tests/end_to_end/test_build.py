@@ -315,10 +315,14 @@ def test_a_damaged_index_is_made_again_by_the_next_run(small):
     assert not clipsearch.open(small.collection.path).search(vector=DATA.text_queries(1)[0]).notes
 
 
-def test_an_index_whose_record_is_lost_is_removed_where_exact_search_is_as_quick(small):
+def test_an_index_whose_record_is_lost_is_made_again_by_its_recipe_and_without_one_removed(small):
     next(index_folder(small).glob("*.json")).unlink()
+    assert small.collection.build_index().action == "built"
+    assert record_of(small).recipe.type == "ivfpq"
+    for name in ("*.json", "*.recipe.toml"):
+        next(index_folder(small).glob(name)).unlink()
     assert small.collection.build_index().action == "removed"
-    assert not clipsearch.open(small.collection.path).search(vector=DATA.text_queries(1)[0]).notes
+    assert small.recall(DATA.text_queries(20)) == 1.0
 
 
 def test_an_open_collection_goes_on_with_the_old_index_while_a_new_one_is_put_in_force(small):

@@ -13,11 +13,12 @@ from synthetic import Synthetic
 
 import clipsearch
 from clipsearch.cli import run
-from clipsearch.errors import InputError
+from clipsearch.errors import InputError, LockedError
 from clipsearch.flows import index_files, measuring
 from clipsearch.flows.repair import repair
 from clipsearch.flows.verify import verify
 from clipsearch.store import Columns, Store
+from clipsearch.store.files import WriterLock
 
 pytest.importorskip("faiss", reason="faiss is not installed")
 
@@ -269,3 +270,77 @@ def test_jobs_and_one_process_fill_the_same_lists(plain, tmp_path, monkeypatch):
 def test_a_target_that_is_none_is_refused_with_those_there_are(model):
     with pytest.raises(InputError, match="Known: image, text"):
         model.collection.build_index(target="words")
+
+
+def test_nobody_takes_away_what_another_process_is_building(model, capsys):
+    place = ["-i", model.collection.path]
+    lock = WriterLock(os.path.join(model.collection.path, "text-index"))
+    lock.acquire(wait=False)
+    try:
+        before = model.record()
+        for how in (["--index-type", "flat"], ["--index-type", "ivfflat"], ["--retrain"]):
+            assert run(["index", "--index-of", "texts", *how, *place]) == 11
+        with pytest.raises(LockedError):
+            model.collection.compact()
+        assert model.record() == before and verify(model.collection.path).whole
+        model.add(DATA.base(6_000, 6_300), [None] * 300)
+        assert run(["index", "--index-type", "flat", *place]) == 0, (
+            "the rows are in, and nothing was asked of the texts"
+        )
+        assert "note: " in capsys.readouterr().err
+    finally:
+        lock.release()
+
+
+def test_waiting_lasts_until_the_other_builder_has_finished(model):
+    lock = WriterLock(os.path.join(model.collection.path, "text-index"))
+    lock.acquire(wait=False)
+    waiting = threading.Thread(target=lambda: model.collection.build_index("flat", target="text", wait=True))
+    waiting.start()
+    waiting.join(timeout=0.3)
+    assert waiting.is_alive() and model.record() is not None
+    lock.release()
+    waiting.join(timeout=60)
+    assert not waiting.is_alive() and model.record() is None
+
+
+def test_an_index_that_another_process_replaced_meanwhile_is_the_one_that_is_extended(model, monkeypatch):
+    from clipsearch.flows import extend
+
+    plain = extend.locked
+
+    def late(job):
+        monkeypatch.setattr(extend, "locked", plain)
+        clipsearch.open(model.collection.path).build_index("ivfflat", target="text")
+        return plain(job)
+
+    model.add(DATA.base(6_000, 6_300), [None] * 300)
+    monkeypatch.setattr(extend, "locked", late)
+    report = model.collection.build_index(target="text")
+    assert (report.action, model.record().recipe.type, model.record().rows) == ("kept", "ivfflat", len(TEXTS) + 300)
+    assert verify(model.collection.path).whole
+
+
+@pytest.mark.parametrize("mend", ["index", "repair"])
+def test_an_index_whose_record_is_damaged_is_made_again_as_the_type_it_was(model, mend):
+    folder = Path(model.collection.path) / "text-index"
+    (record,) = folder.glob("ivfpq-*.json")
+    record.write_bytes(record.read_bytes()[:-9])
+    if mend == "index":
+        assert model.collection.build_index(target="text").action == "built"
+    else:
+        assert repair(model.collection.path, lambda: None).left.whole
+    assert model.record().recipe.type == "ivfpq" and verify(model.collection.path).whole
+
+
+def test_what_is_asked_of_a_bank_without_pictures_is_asked_of_its_texts(tmp_path, capsys):
+    path = tmp_path / "bank"
+    clipsearch.create(path, model=None, dim=DIM).close()
+    with Store.open(path).writer() as writer:
+        writer.commit_columns(texts=text_columns(writer, TEXTS[:1_000], [None] * 1_000))
+    assert run(["index", "--index-type", "ivfflat", "-i", str(path)]) == 0
+    assert "ivfflat built over 1,000 texts" in capsys.readouterr().err
+    assert run(["index", "--index-of", "texts", "-i", str(path)]) == 0
+    assert "ivfflat over 1,000 texts" in capsys.readouterr().err
+    assert run(["index", "--index-of", "images", "--index-type", "ivfflat", "-i", str(path)]) == 2
+    assert "there are 0" in capsys.readouterr().err
