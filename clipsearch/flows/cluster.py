@@ -179,7 +179,7 @@ def write_clusters(
         how = STATIC if partial else _made(type_, each, report.centres)
         later = None if partial else ClusterGiver(report.centres, each, type_).give
         made.append((AddedColumn(name, ids, [each[n] for n in at], type_, how), later))
-    commit_given(store, snapshot, made, wait=wait, since=time.monotonic() - report.seconds)
+    commit_given(store, snapshot, made, is_own=_is_clusters, wait=wait, since=time.monotonic() - report.seconds)
     return replace(report, columns=columns)
 
 
