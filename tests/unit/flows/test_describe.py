@@ -78,6 +78,14 @@ def test_an_empty_bank_is_refused(world, tmp_path):
         Bank(str(tmp_path / "bank.txt"), world.encoder, np.empty((0, 64), np.float32))
 
 
+def test_equal_captions_of_a_bank_are_one_in_their_first_spelling(world, tmp_path):
+    bank = tmp_path / "bank.txt"
+    bank.write_text("concept04 One  text\nconcept04 one text\nCONCEPT04 ONE\tTEXT\nconcept04 another\n")
+    known = Bank(str(bank), world.encoder, np.empty((0, 64), np.float32))
+    assert known.texts == ["concept04 One  text", "concept04 another"]
+    assert len(known.describe(row_of(world, 4), 3)) == 2
+
+
 def test_a_question_is_answered_by_the_statement_that_fits_and_by_none_where_none_does(world):
     asker = Asker(world._current().snapshot, world.encoder, "what is it?", ["concept02", "concept05", "concept07"])
     rows = np.stack([row_of(world, n, 60 + copy) for n in range(10) for copy in range(10)])
