@@ -183,6 +183,8 @@ class Describer:
         unfit = bool(told) and told[0].verdict == Verdict.NONE
         sentences = [*([made] if made and unfit else []), *told, *([made] if made and not unfit else [])]
         notes = () if sentences else (self._nothing(),)
+        if sentences and made is None and (always or unfit):
+            notes = ("No tag is sure enough to make a sentence of.",)
         if self.bank is not None:
             notes = (*self.bank.notes, *notes)
         return Descriptions(picture, tuple(sentences), tags, notes)

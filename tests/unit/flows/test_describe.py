@@ -62,6 +62,18 @@ def test_where_no_caption_matches_a_sentence_of_tags_comes_first_and_says_so(tmp
     assert [one.source for one in found.sentences] == ["caption"]
 
 
+def test_where_a_sentence_of_tags_was_wanted_and_no_tag_is_sure_it_is_told(world, monkeypatch):
+    row, describer = row_of(world, 4), Describer(world._current().snapshot, world.encoder)
+    monkeypatch.setattr(Describer, "composed", lambda *_: (None, ()))
+    result = replace(world.search(vector=row, target="text", k=1), verdict=Verdict.MATCH)
+    told = ("No tag is sure enough to make a sentence of.",)
+    assert describer.describe("x", row, result, 1, always=True).notes == told
+    assert describer.describe("x", row, replace(result, verdict=Verdict.NONE), 1, always=False).notes == told
+    assert describer.describe("x", row, result, 1, always=False).notes == ()
+    (nothing,) = describer.describe("x", row, result, 0, always=True).notes
+    assert nothing.startswith("No caption is near")
+
+
 def test_a_bank_answers_with_its_own_texts_and_none_where_it_has_nothing(world, tmp_path):
     bank = tmp_path / "bank.txt"
     bank.write_text("\n".join(f"concept{n:02d} number {m} of the bank" for n in range(8) for m in range(30)))
