@@ -47,7 +47,8 @@ class Cluster:
 
     Attributes:
         name: the word that tells it from the others; "" where words have run out.
-        contrast: how much better the word fits than it fits clusters on the whole; below 0.01 it says little.
+        contrast: how much better the word fits than it fits clusters on the whole; below 0.01 it says little, and of a
+            cluster alone nothing.
         size: pictures.
         ids: (size,) row ids, the nearest to the centre first.
         scores: (size,) cosines to the centre.
