@@ -1127,11 +1127,11 @@ class Collection:
         return evaluate_tags(self._current().snapshot, truth, column)
 
     def evaluate_descriptions(self, references: PathLike, bank: PathLike | None = None) -> "CaptionAccuracy":
-        """Measure the caption that each picture gets, with BLEU, ROUGE-L and CIDEr-D; never a caption of its own.
+        """Measure the caption that each picture gets, with BLEU, ROUGE-L and CIDEr-D.
 
         Args:
             references: a file of images and captions.
-            bank: a file of texts to choose from; None takes the collection's.
+            bank: a file of texts to choose from; None takes the collection's, but for the picture's own.
 
         Raises:
             InputError: no picture can be used, or there is no text to choose from.

@@ -19,6 +19,7 @@ from clipsearch.cli.remembered import (
     save,
     with_feedback,
 )
+from clipsearch.errors import InputError
 
 if TYPE_CHECKING:
     from clipsearch import Collection, SearchResult
@@ -77,7 +78,7 @@ class Again:
             typed: what the command line says.
 
         Raises:
-            InputError: there is no last search, no such rank, no such saved search.
+            InputError: there is no last search, no such rank, one rank on both sides, no such saved search.
         """
         ctx = click.get_current_context()
         has_query = typed.query is not None or bool(typed.add)
@@ -92,6 +93,9 @@ class Again:
         last = load_last(place)
         more = () if self.more is None else ids_at(last, read_ranks(self.more, "--more"), "--more")
         less = () if self.less is None else ids_at(last, read_ranks(self.less, "--less"), "--less")
+        if both := set(more) & set(less):
+            rank = min(map(last.ids.index, both)) + 1
+            raise InputError(f"Rank {rank} is named by --more and by --less. Name it once.")
         if not has_query and self.saved is None:
             if last.asked is None:
                 raise click.UsageError("The last query was a picture on stdin, which is not kept. Give QUERY.", ctx)

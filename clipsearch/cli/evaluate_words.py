@@ -151,7 +151,7 @@ def describe(
 ) -> int:
     """Measure the caption that each picture gets, with BLEU, ROUGE-L and CIDEr-D.
 
-    CAPTIONS are references: image and caption in each row. A picture is never given a caption of its own.
+    CAPTIONS are references: image and caption in each row. Of the collection's texts a picture is never given its own.
     """
     from clipsearch.present.text import count
 

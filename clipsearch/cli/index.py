@@ -75,7 +75,7 @@ FINISHED_WITH_SKIPS = 3
     show_default="ignore",
     help="Pictures that a generator made: leave them out, or index them, marked in every view.",
 )
-@click.option("--wait", is_flag=True, help="Wait while another process writes to the collection.")
+@click.option("--wait", is_flag=True, help="Wait while another process writes to the collection or builds its index.")
 @engine_options
 @build_options
 @options.encoder

@@ -81,6 +81,7 @@ def command(
 
     if source is not None and not drop:
         _check(labels, template, settings)
+        _check_column(source, index, indexes_dir, settings["column"])
     with _open(console, source, index, indexes_dir, how) as collection:
         if drop:
             collection.drop_column(settings["column"], wait=settings["wait"])
@@ -119,6 +120,21 @@ def _check(labels: str | None, templates: tuple[str, ...], settings: dict[str, A
     check_column_name(settings["column"])
     if settings["truth"] is not None:
         read_labelled(settings["truth"])
+
+
+def _check_column(source: str, index: str | None, home: str, column: str) -> None:
+    """Refuse a column that another command made, where the collection of a source is there already."""
+    from clipsearch.cli.index import place_of_run
+    from clipsearch.errors import CollectionNotFoundError
+    from clipsearch.flows.given import check_replaces
+    from clipsearch.flows.tagger import Tagger
+    from clipsearch.store import Store
+
+    try:
+        snapshot = Store.open(place_of_run(source, index, home, None, None)).snapshot()
+    except CollectionNotFoundError:
+        return  # it is made first, and has no columns
+    check_replaces(snapshot, column, Tagger.is_file)
 
 
 def _open(

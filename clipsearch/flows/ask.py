@@ -4,19 +4,12 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.describe.answers import (
-    NO,
-    TAKEN,
-    Ranked,
-    answer_of,
-    rank,
-    smallest_alone,
-    yes_or_no,
-)
+from clipsearch.describe.answers import NO, TAKEN, Ranked, answer_of, rank, smallest_alone, yes_or_no
 from clipsearch.describe.statements import YES_NO, Asked, read_question
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
@@ -192,7 +185,8 @@ def ask_all(
     """
     snapshot, start = not_busy(store, wait), time.monotonic()
     name = column or _own_name(snapshot, question, choices)
-    check_replaces(snapshot, name, _is_answers)
+    is_own = _is_answers if column else partial(_is_of, question=question, choices=choices)  # by what name was chosen
+    check_replaces(snapshot, name, is_own)
     asker = Asker(snapshot, encoder, question, choices)
     ids, found = [], []
     for some, rows in picture_chunks(snapshot):
@@ -201,7 +195,7 @@ def ask_all(
         if tell is not None:
             tell(Progress("answers", len(found), snapshot.count("images")))
     made = AddedColumn(name, np.concatenate(ids), found, "text", _made(question, choices, asker, encoder))
-    done = commit_given(store, snapshot, [(made, asker.answers)], wait=wait, since=start)
+    done = commit_given(store, snapshot, [(made, asker.answers)], is_own=is_own, wait=wait, since=start)
     found = list(done.columns[0].values)
     counts = {choice: found.count(choice) for choice in asker.asked.choices}
     return ColumnReport(

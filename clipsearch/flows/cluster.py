@@ -47,7 +47,8 @@ class Cluster:
 
     Attributes:
         name: the word that tells it from the others; "" where words have run out.
-        contrast: how much better the word fits than it fits clusters on the whole; below 0.01 it says little.
+        contrast: how much better the word fits than it fits clusters on the whole; below 0.01 it says little, and of a
+            cluster alone nothing.
         size: pictures.
         ids: (size,) row ids, the nearest to the centre first.
         scores: (size,) cosines to the centre.
@@ -179,7 +180,7 @@ def write_clusters(
         how = STATIC if partial else _made(type_, each, report.centres)
         later = None if partial else ClusterGiver(report.centres, each, type_).give
         made.append((AddedColumn(name, ids, [each[n] for n in at], type_, how), later))
-    commit_given(store, snapshot, made, wait=wait, since=time.monotonic() - report.seconds)
+    commit_given(store, snapshot, made, is_own=_is_clusters, wait=wait, since=time.monotonic() - report.seconds)
     return replace(report, columns=columns)
 
 

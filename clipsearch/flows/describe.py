@@ -15,6 +15,7 @@ from clipsearch.describe.compose import compose
 from clipsearch.describe.labels import default_labels, subgroups
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError
+from clipsearch.flows.folding import words_of
 from clipsearch.flows.sampling import sampled_ids
 from clipsearch.flows.tag_learn import TagOptions, learn
 from clipsearch.flows.tagger import Tagger, generic_words, load_tagger, widened
@@ -80,7 +81,10 @@ class Bank:
     def __init__(self, path: str, encoder: Encoder, pictures: Floats) -> None:
         self.path = path
         problems = Problems()
-        self.texts = list(dict.fromkeys(said.text for said in read_texts(path, problems)))
+        spelt: dict[str, str] = {}
+        for said in read_texts(path, problems):
+            spelt.setdefault(words_of(said.text), said.text)  # of equal texts the first spelling, as search folds them
+        self.texts = list(spelt.values())
         self.notes = problems.notes(path)
         if not self.texts:
             raise InputError(f"{path} holds no text, so there is nothing to describe with. Write a caption a line.")
@@ -179,6 +183,8 @@ class Describer:
         unfit = bool(told) and told[0].verdict == Verdict.NONE
         sentences = [*([made] if made and unfit else []), *told, *([made] if made and not unfit else [])]
         notes = () if sentences else (self._nothing(),)
+        if sentences and made is None and (always or unfit):
+            notes = ("No tag is sure enough to make a sentence of.",)
         if self.bank is not None:
             notes = (*self.bank.notes, *notes)
         return Descriptions(picture, tuple(sentences), tags, notes)

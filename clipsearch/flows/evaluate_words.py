@@ -13,15 +13,18 @@ from clipsearch.evaluation.captioning import CaptionScores, caption_scores
 from clipsearch.evaluation.intervals import Share, grouped_share
 from clipsearch.evaluation.tags import TagScores, label_scores, ranks_of, tag_scores
 from clipsearch.flows.captions import ImagePlaces, read_pairs
+from clipsearch.flows.folding import words_of
 from clipsearch.flows.labelled import Pairs, find_labelled, read_labelled
 from clipsearch.flows.tag_learn import embed_known
 from clipsearch.flows.tagger import load_tagger, widened
 from clipsearch.present.text import count
 from clipsearch.scan.captions import Problems, read_texts
 from clipsearch.store import Snapshot
-from clipsearch.types import Floats
+from clipsearch.types import Floats, Ints
 
-_CHUNK = 1_024
+_CHUNK = 1_024  # pictures in memory at a time, where texts are few
+_CELLS = 2**26  # scores in memory at a time, where texts are many
+_FEW = 10  # texts to choose from, below which a choice says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class TagAccuracy:
 class CaptionAccuracy:
     """Captions that retrieval gives, against references; ``candidates`` are the texts that it chose from.
 
-    ``missing`` counts pictures of the references that the collection lacks; ``notes`` say what could not be read.
+    Pictures choose from fewer where some of the candidates are their own. ``missing`` counts pictures of the references
+    that the collection lacks; ``notes`` say what could not be read, and who had little to choose from.
     """
 
     pictures: int
@@ -136,8 +140,9 @@ def evaluate_descriptions(
 ) -> CaptionAccuracy:
     """Measure the caption that retrieval gives each picture of the references.
 
-    The caption is chosen among the texts of a bank, or among those of the collection that belong to no picture of the
-    references: else a picture would be given its own reference.
+    The caption is chosen among the texts of a bank, all of them; or among those of the collection, without the
+    picture's own and those of the same words as one of its references: else it would be given its own reference.
+    Pictures that no text is left for are left out.
 
     Raises:
         InputError: no picture of the references is in the collection, or there is no text to choose from.
@@ -156,33 +161,84 @@ def evaluate_descriptions(
             wanted.setdefault(id_, []).append(caption)
     if not wanted:
         raise InputError(f"No picture of {references} is in the collection. Give paths relative to the indexed folder.")
-    texts, rows = _candidates(snapshot, encoder, set(wanted), bank, others)
-    pictures = widened(snapshot.embeddings("images", list(wanted)))
-    said = [texts[int(n)] for n in _best(pictures, rows)]
-    notes = (*problems.notes(os.fspath(references)), *others.notes("" if bank is None else os.fspath(bank)))
-    return CaptionAccuracy(len(said), len(texts), caption_scores(said, list(wanted.values())), len(missing), notes)
-
-
-def _candidates(
-    snapshot: Snapshot, encoder: Encoder, own: set[int], bank: str | os.PathLike[str] | None, problems: Problems
-) -> tuple[list[str], Floats]:
-    """Return the texts to choose from and their embeddings (n, D)."""
-    if bank is not None:
-        texts = list(dict.fromkeys(said.text for said in read_texts(bank, problems)))
-        if texts:
-            return texts, np.concatenate([encoder.encode_texts(texts[n : n + 256]) for n in range(0, len(texts), 256)])
-    else:
-        kept = [text for text in snapshot.captions() if text.image_id not in own]
-        if kept:
-            return [text.text for text in kept], widened(snapshot.embeddings("texts", [text.id for text in kept]))
-    raise InputError(
-        "There is no text to choose from: every caption belongs to a picture of the references. Give --bank."
+    texts, rows, owners = _candidates(snapshot, encoder, bank, others)
+    barred = [np.empty(0, np.int64)] * len(wanted) if owners is None else _barred(texts, owners, wanted)
+    some = [n for n, theirs in enumerate(barred) if len(theirs) < len(texts)]
+    if not some:
+        raise InputError(
+            "There is no text to choose from: a picture cannot be given its own captions. Give --bank captions.txt."
+        )
+    ids, captions = list(wanted), list(wanted.values())
+    pictures = widened(snapshot.embeddings("images", [ids[n] for n in some]))
+    said = [texts[n] for n in _best(pictures, rows, [barred[n] for n in some])]
+    notes = (
+        *problems.notes(os.fspath(references)),
+        *others.notes("" if bank is None else os.fspath(bank)),
+        *_few_notes([len(texts) - len(theirs) for theirs in barred]),
+    )
+    return CaptionAccuracy(
+        len(said), len(texts), caption_scores(said, [captions[n] for n in some]), len(missing), notes
     )
 
 
-def _best(pictures: Floats, rows: Floats) -> list[int]:
-    parts = range(0, len(pictures), _CHUNK)
-    return [int(n) for start in parts for n in (pictures[start : start + _CHUNK] @ rows.T).argmax(axis=1)]
+def _candidates(
+    snapshot: Snapshot, encoder: Encoder, bank: str | os.PathLike[str] | None, problems: Problems
+) -> tuple[list[str], Floats, list[int | None] | None]:
+    """Return the texts to choose from, their embeddings (n, D), and whose they are; None where they are of a bank."""
+    if bank is not None:
+        texts = list(dict.fromkeys(said.text for said in read_texts(bank, problems)))
+        if not texts:
+            raise InputError(f"{os.fspath(bank)} holds no text, so there is nothing to choose from.")
+        rows = np.concatenate([encoder.encode_texts(texts[n : n + 256]) for n in range(0, len(texts), 256)])
+        return texts, rows, None
+    known = list(snapshot.captions())
+    if not known:
+        raise InputError("There is no text to choose from: the collection holds no captions. Give --bank captions.txt.")
+    rows = widened(snapshot.embeddings("texts", [text.id for text in known]))
+    return [text.text for text in known], rows, [text.image_id for text in known]
+
+
+def _barred(texts: list[str], owners: Sequence[int | None], wanted: dict[int, list[str]]) -> list[Ints]:
+    """Return for each picture with references the places of texts that it is not given."""
+    references = {words_of(caption) for captions in wanted.values() for caption in captions}
+    own: dict[int, list[int]] = {}
+    same: dict[str, list[int]] = {}
+    for place, (text, owner) in enumerate(zip(texts, owners, strict=True)):
+        if owner is not None and owner in wanted:
+            own.setdefault(owner, []).append(place)
+        if (words := words_of(text)) in references:
+            same.setdefault(words, []).append(place)
+    return [
+        np.unique(
+            np.array(
+                [*own.get(id_, ()), *(n for said in {*map(words_of, captions)} for n in same.get(said, ()))], np.int64
+            )
+        )
+        for id_, captions in wanted.items()
+    ]
+
+
+def _few_notes(left: list[int]) -> tuple[str, ...]:
+    """Say which pictures had few texts to choose from, or none; ``left`` counts those of each."""
+    notes = []
+    if none := sum(n == 0 for n in left):
+        pictures = count(none, "picture is", "pictures are")
+        notes.append(f"{pictures} left out, because all texts of the collection are their own. Give --bank.")
+    if few := sum(0 < n < _FEW for n in left):
+        pictures = count(few, "picture", "pictures")
+        notes.append(f"{pictures} had fewer than {_FEW} texts to choose from, so the scores say little.")
+    return tuple(notes)
+
+
+def _best(pictures: Floats, rows: Floats, barred: list[Ints]) -> list[int]:
+    """Return the place of the text (n, D) nearest to each picture (m, D), of those that it may be given."""
+    best, step = [], max(1, min(_CHUNK, _CELLS // len(rows)))
+    for start in range(0, len(pictures), step):
+        scores = pictures[start : start + step] @ rows.T
+        for row, places in zip(scores, barred[start:], strict=False):
+            row[places] = -np.inf
+        best += scores.argmax(axis=1).tolist()
+    return best
 
 
 def _share(hits: "Sequence[bool] | np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Share:

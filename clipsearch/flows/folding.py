@@ -81,8 +81,13 @@ def _same_words(snapshot: Snapshot, ids: Ints) -> list[list[int]]:
     """Return positions of texts (n,) by group."""
     groups: dict[str, list[int]] = {}
     for place, row in enumerate(snapshot.rows("texts", ids)):
-        groups.setdefault(" ".join(row["text"].casefold().split()), []).append(place)
+        groups.setdefault(words_of(row["text"]), []).append(place)
     return list(groups.values())
+
+
+def words_of(text: str) -> str:
+    """Return what texts of the same words share: the text without regard to case and blanks."""
+    return " ".join(text.casefold().split())
 
 
 def _with_ids(snapshot: Snapshot, ids: Ints) -> "list[dict[str, object]]":

@@ -64,6 +64,7 @@ def commit_given(
     before: Snapshot,
     columns: Sequence[tuple[AddedColumn, Give | None]],
     *,
+    is_own: Callable[[bytes], bool],
     wait: bool,
     since: float,
 ) -> Committed:
@@ -73,16 +74,20 @@ def commit_given(
         store: the collection.
         before: the version.
         columns: each with what gives the values of pictures (n, D) that came since; None where those get none.
+        is_own: tells by what is kept of a column whether it was made in the same way, so that it may be replaced.
         wait: wait for another writer however long; else as long as the work took, for that is what it would cost again.
         since: when the work began, by ``time.monotonic``.
 
     Raises:
+        InputError: something else made a column of such a name meanwhile.
         LockedError: another writer is at work, for longer than that.
         StorageError: the disk is full or cannot be written.
     """
     patience = True if wait else max(PATIENCE, time.monotonic() - since)
     with store.writer(wait=patience) as writer:
         now = store.snapshot()
+        for column, _ in columns:
+            check_replaces(now, column.name, is_own)
         ready = [
             column if now.manifest.has_rows_of(before.version) else _of_now(column, give, now)
             for column, give in columns

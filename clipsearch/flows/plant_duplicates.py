@@ -82,6 +82,8 @@ def plant_duplicates(
     count = snapshot.count("images")
     if n < 1:
         raise InputError(f"{n} pictures were to be planted; give 1 or more.")
+    if not count:
+        raise InputError("The collection holds no pictures, so there is nothing to copy. Index some first.")
     if n > count:
         raise InputError(f"The collection has {count:,} pictures, fewer than the {n:,} to be planted. Give {count:,}.")
     with tempfile.TemporaryDirectory(prefix="clipsearch-planted-") as place:

@@ -113,7 +113,7 @@ def tag(
     giver = TagGiver(learnt.tagger, generic_words(snapshot.path, encoder))
     ids, given = give(snapshot, giver, tell)
     column = AddedColumn(options.column, ids, given, made=learnt.tagger.to_bytes())
-    done = commit_given(store, snapshot, [(column, giver.give)], wait=wait, since=start)
+    done = commit_given(store, snapshot, [(column, giver.give)], is_own=Tagger.is_file, wait=wait, since=start)
     column = done.columns[0]
     beside = _sidecar_notes(write_sidecars(done.snapshot, column.ids, column.values)) if xmp else ()
     notes = (*labels.notes, *learnt.notes, *beside)

@@ -91,7 +91,8 @@ def distinct_labels(centres: Floats, labels: Floats) -> tuple[Ints, Floats]:
     """Return for each centre the label that tells it best from the other centres, no label twice, and how well it does.
 
     A label's score at a centre is its cosine less its mean over all centres: what fits everything names nothing. Pairs
-    are given out best first.
+    are given out best first. A centre alone gets the label nearest to it, with a contrast of 0, for there is nothing to
+    tell it from.
 
     Args:
         centres: (k, D) unit norm.
@@ -110,4 +111,4 @@ def distinct_labels(centres: Floats, labels: Floats) -> tuple[Ints, Floats]:
             names[centre], how[centre], taken[label] = label, contrast[label, centre], True
             if (names >= 0).all():
                 break
-    return names, how
+    return names, how if len(centres) > 1 else np.zeros_like(how)

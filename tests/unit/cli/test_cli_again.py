@@ -48,6 +48,7 @@ def test_a_new_query_may_use_the_last_hits(cli, answers):
     [
         (["--more", "9"], "had 5 hits"),
         (["--less", "0"], "rank 0"),
+        (["--more", "3,2", "--less", "1,2"], "Rank 2 is named by --more and by --less"),
         (["--more", "one"], "such as 1,3"),
         (["--new"], "--saved"),
         (["--saved", "nothing"], "--save nothing"),

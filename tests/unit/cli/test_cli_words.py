@@ -234,6 +234,20 @@ def test_what_cannot_work_is_refused_before_pictures_are_indexed(cli, home, tmp_
     assert done.code == 2 and message in done.err and not (tmp_path / "indexes").exists()
 
 
+def test_a_column_of_another_command_is_refused_before_pictures_are_indexed(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_photo(tmp_path / "some" / "red.png", COLOURS["red"], 1)
+    with clipsearch.create(tmp_path / "indexes" / "some", model="hashing") as made:
+        made.index(tmp_path / "some")
+        made.clusters(k=1, labels=[], column="place")
+        version = made.status().version
+    make_photo(tmp_path / "some" / "blue.png", COLOURS["blue"], 2)
+    done = cli("tag", "some", "--column", "place")
+    assert done.code == 2 and "There is a column 'place' already" in done.err and len(done.err.splitlines()) <= 3
+    with clipsearch.open(tmp_path / "indexes" / "some") as made:
+        assert made.status().version == version and made.status().images == 1
+
+
 def test_a_matrix_wider_than_the_terminal_is_left_to_json(ask, home):
     pictures = sorted(picture.name for picture in (home / "pictures").iterdir())
     names = [f"a colour with a long name, number {n:02d}" for n in range(18)]

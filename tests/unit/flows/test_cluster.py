@@ -55,6 +55,13 @@ def test_a_label_that_fits_everything_names_nothing():
     assert names.tolist() == [1, 2] and (contrasts > 0.2).all()
 
 
+def test_a_centre_alone_has_the_nearest_label_and_no_contrast():
+    _, _, centres = blobs([1, 1])
+    labels = np.stack([centres[1], 0.8 * centres[0] + 0.6 * centres[1]]).astype(np.float32)
+    names, contrasts = distinct_labels(centres[:1].astype(np.float32), labels)
+    assert (names.tolist(), contrasts.tolist()) == ([1], [0.0])
+
+
 def test_no_label_comes_twice_and_those_who_get_none_have_none():
     _, _, centres = blobs([1, 1, 1])
     names, _ = distinct_labels(centres.astype(np.float32), centres[:2].astype(np.float32))

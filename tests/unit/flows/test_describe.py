@@ -11,9 +11,11 @@ import clipsearch
 from clipsearch.describe.statements import read_question
 from clipsearch.embed.card import load_card
 from clipsearch.errors import InputError, QueryImageError, SourceNotFoundError
+from clipsearch.flows import evaluate_words
 from clipsearch.flows.ask import Asker, column_name
 from clipsearch.flows.calibrate import renew
 from clipsearch.flows.describe import Bank, Describer, from_captions
+from clipsearch.flows.folding import words_of
 from clipsearch.flows.stated import Embedded
 from clipsearch.flows.tagger import widened
 from clipsearch.store import Store
@@ -60,6 +62,18 @@ def test_where_no_caption_matches_a_sentence_of_tags_comes_first_and_says_so(tmp
     assert [one.source for one in found.sentences] == ["caption"]
 
 
+def test_where_a_sentence_of_tags_was_wanted_and_no_tag_is_sure_it_is_told(world, monkeypatch):
+    row, describer = row_of(world, 4), Describer(world._current().snapshot, world.encoder)
+    monkeypatch.setattr(Describer, "composed", lambda *_: (None, ()))
+    result = replace(world.search(vector=row, target="text", k=1), verdict=Verdict.MATCH)
+    told = ("No tag is sure enough to make a sentence of.",)
+    assert describer.describe("x", row, result, 1, always=True).notes == told
+    assert describer.describe("x", row, replace(result, verdict=Verdict.NONE), 1, always=False).notes == told
+    assert describer.describe("x", row, result, 1, always=False).notes == ()
+    (nothing,) = describer.describe("x", row, result, 0, always=True).notes
+    assert nothing.startswith("No caption is near")
+
+
 def test_a_bank_answers_with_its_own_texts_and_none_where_it_has_nothing(world, tmp_path):
     bank = tmp_path / "bank.txt"
     bank.write_text("\n".join(f"concept{n:02d} number {m} of the bank" for n in range(8) for m in range(30)))
@@ -76,6 +90,14 @@ def test_an_empty_bank_is_refused(world, tmp_path):
     (tmp_path / "bank.txt").write_text("\n")
     with pytest.raises(InputError, match="holds no text"):
         Bank(str(tmp_path / "bank.txt"), world.encoder, np.empty((0, 64), np.float32))
+
+
+def test_equal_captions_of_a_bank_are_one_in_their_first_spelling(world, tmp_path):
+    bank = tmp_path / "bank.txt"
+    bank.write_text("concept04 One  text\nconcept04 one text\nCONCEPT04 ONE\tTEXT\nconcept04 another\n")
+    known = Bank(str(bank), world.encoder, np.empty((0, 64), np.float32))
+    assert known.texts == ["concept04 One  text", "concept04 another"]
+    assert len(known.describe(row_of(world, 4), 3)) == 2
 
 
 def test_a_question_is_answered_by_the_statement_that_fits_and_by_none_where_none_does(world):
@@ -162,9 +184,49 @@ def test_answers_captions_and_tags_are_measured(world, tmp_path):
     scores = world.evaluate_descriptions(tmp_path / "r.csv", tmp_path / "bank.txt")
     assert scores.pictures == 40 and scores.scores.rouge_l > 0.9
     own = world.evaluate_descriptions(tmp_path / "r.csv")
-    assert own.candidates == 160  # never a caption of the pictures that are measured
+    assert own.pictures == 40 and own.candidates == 200 and own.notes == ()
     with pytest.raises(InputError, match="no column 'tags'"):
         world.evaluate_tags([("a", "b")])
+
+
+def test_each_picture_is_measured_with_the_captions_of_the_others_but_never_with_its_own(tmp_path):
+    collection, encoder = planted(tmp_path / "photos", PlantedEncoder(0.7), concepts=range(4), copies=5, captions=False)
+    paths = {row.id: row.path.decode() for row in collection._current().snapshot.known_files()}
+    five = {id_: [f"concept{path[:2]} said {n} of {path[:6]}" for n in range(5)] for id_, path in paths.items()}
+    for id_ in list(paths)[:2]:
+        five[id_].append("concept00  the same WORDS" if id_ else "concept00 The same words")
+    lines = [f"{paths[id_]},{text}" for id_, texts in five.items() for text in texts]
+    (tmp_path / "five.csv").write_text("image,caption\n" + "\n".join(lines))
+    collection.index_texts(tmp_path / "five.csv")
+    snapshot = collection._current().snapshot
+    texts = list(snapshot.captions())
+    assert len(texts) == 102 and {text.image_id for text in texts} == set(paths)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate_words, "_CELLS", 300)  # two or three pictures at a time
+        patch.setattr(evaluate_words, "caption_scores", lambda said, _: seen.extend(said))
+        found = collection.evaluate_descriptions(tmp_path / "five.csv")
+    assert (found.pictures, found.candidates, found.missing, found.notes) == (20, 102, 0, ())
+    scores = widened(snapshot.embeddings("images", list(paths))) @ encoder.encode_texts([t.text for t in texts]).T
+    for at, id_ in enumerate(paths):
+        mine = {words_of(text) for text in five[id_]}
+        order = [n for n in np.argsort(-scores[at]) if texts[n].image_id != id_ and words_of(texts[n].text) not in mine]
+        assert seen[at] == texts[order[0]].text
+
+
+def test_few_captions_to_choose_from_and_none_at_all_are_told(tmp_path):
+    collection, _ = planted(tmp_path / "photos", PlantedEncoder(0.7), concepts=[0], copies=2, captions=False)
+    paths = [row.path.decode() for row in collection._current().snapshot.known_files()]
+    references = tmp_path / "r.csv"
+    references.write_text(f"image,caption\n{paths[0]},concept00 once\n{paths[1]},concept00 twice\n")
+    with pytest.raises(InputError, match="holds no captions"):
+        collection.evaluate_descriptions(references)
+    (tmp_path / "one.csv").write_text(f"image,caption\n{paths[0]},concept00 once\n")
+    collection.index_texts(tmp_path / "one.csv")
+    with pytest.raises(InputError, match="cannot be given its own captions"):
+        collection.evaluate_descriptions(tmp_path / "one.csv")
+    found = collection.evaluate_descriptions(references)
+    assert found.pictures == 1 and "1 picture is left out" in found.notes[0] and "fewer than 10" in found.notes[1]
 
 
 # Texts of other sources

@@ -304,6 +304,12 @@ def test_a_number_that_makes_no_sense_is_refused(plain, n, said):
         collection.evaluate_duplicates(plant=n)
 
 
+def test_a_collection_without_pictures_has_none_to_plant(tmp_path):
+    empty = clipsearch.create(tmp_path / "empty", model="hashing")
+    with empty, pytest.raises(InputError, match="holds no pictures"):
+        empty.evaluate_duplicates(plant=2)
+
+
 def test_pictures_that_are_gone_or_changed_are_not_planted(plain, tmp_path):
     folder = tmp_path / "plain"
     shutil.copytree(plain, folder)

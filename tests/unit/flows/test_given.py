@@ -1,5 +1,6 @@
 """Tags, answers and clusters are worked out without the writer's lock, and are right for the rows of the commit."""
 
+import json
 from contextlib import ExitStack
 from threading import Timer
 
@@ -151,3 +152,30 @@ def test_no_command_writes_over_a_column_that_another_one_made(world):
         assert {name: column(world, name) for name in kept} == kept
     with pytest.raises(InputError, match="There is a column 'cluster_name' already"):
         world.tag(LABELS, column="cluster_name")
+
+
+@pytest.mark.parametrize("name", [*RUNS, "cluster_name"])
+def test_a_column_that_another_command_made_meanwhile_is_kept(world, name):
+    def other():
+        if name.startswith("cluster"):
+            world.ask_all("what is it?", LABELS, column=name)
+        else:
+            world.clusters(k=4, labels=LABELS, column=name)
+
+    run = RUNS["cluster" if name == "cluster_name" else name]
+    with pytest.raises(InputError, match=f"There is a column '{name}' already"):
+        run(world, other)
+    world.refresh()
+    kept = world._current().snapshot
+    assert set(kept.added_columns()) == {name} if name.startswith("cluster") else {name, f"{name}_name"}
+    assert len(column(world, name)) == 120
+
+
+def test_another_question_that_took_the_chosen_name_meanwhile_keeps_it(world):
+    def other(progress):
+        if progress.stage == "answers" and not world._current().snapshot.added_columns():
+            world.ask_all("где это?", LABELS)
+
+    with pytest.raises(InputError, match="There is a column 'ask' already"):
+        world.ask_all("что это?", LABELS, progress=other)
+    assert "где" in json.loads(world._current().snapshot.made_of("ask"))["question"]
