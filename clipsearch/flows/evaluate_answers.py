@@ -177,16 +177,21 @@ def _read_answers(path: str | os.PathLike[str], problems: Problems) -> list[dict
                     f"{path} has no column {', '.join(sorted(lacking))}.\n"
                     "The first line is: image,question,choices,answer; choices have | between, and none for yes or no."
                 )
-            return [row for line, row in rows if _is_usable(line, row, problems)]
+            known: dict[tuple[str, str], str | None] = {}
+            return [row for line, row in rows if _is_usable(line, row, known, problems)]
     except FileNotFoundError as problem:
         raise SourceNotFoundError(f"There is no file of questions {path}.") from problem
     except (OSError, csv.Error) as problem:
         raise InputError(f"{path} cannot be read as a CSV of questions: {problem}.") from problem
 
 
-def _is_usable(line: int, row: dict[str, str], problems: Problems) -> bool:
+def _is_usable(line: int, row: dict[str, str], known: dict[tuple[str, str], str | None], problems: Problems) -> bool:
+    """Say whether a line can be asked; ``known`` keeps what is wrong with a question, which many lines may share."""
     lacking = next((name for name in ("image", "question", "answer") if not row[name].strip()), None)
-    wrong = _cannot_ask(row["question"], row["choices"]) if lacking is None else f"no {lacking} in it"
+    asked = row["question"], row["choices"]
+    if lacking is None and asked not in known:
+        known[asked] = _cannot_ask(*asked)
+    wrong = known[asked] if lacking is None else f"no {lacking} in it"
     if wrong is not None:
         problems.add(f"line {line} ({wrong})")
     return wrong is None
