@@ -10,6 +10,8 @@ from typing import Any
 from clipsearch.augment.images import parse_kind
 from clipsearch.errors import InputError, SourceNotFoundError, StorageError
 from clipsearch.generate.cache import write_whole
+from clipsearch.scan.captions import Problems
+from clipsearch.scan.csv_rows import read_rows
 
 LABELS = "labels.csv"
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
@@ -17,8 +19,8 @@ _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 Table = tuple[list[str], list[dict[str, str]]]
 
 
-def read_table(path: str) -> Table:
-    """Return columns and rows of a CSV with a column image.
+def read_table(path: str, problems: Problems | None = None) -> Table:
+    """Return columns and rows of a CSV with a column image; ``problems`` is told of lines that are left out.
 
     Raises:
         SourceNotFoundError: there is no such file.
@@ -26,11 +28,10 @@ def read_table(path: str) -> Table:
     """
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
+            columns, rows = read_rows(file, (problems or Problems()).add, least=1)
             if "image" not in columns:
                 raise InputError(f"{path} has no column image in its first line: {', '.join(columns)[:100] or 'none'}.")
-            return columns, [{name: row[name] or "" for name in columns} for row in reader]
+            return columns, [row for _, row in rows]
     except FileNotFoundError as problem:
         raise SourceNotFoundError(f"There is no table {path}. Give a CSV with a column image.") from problem
     except (OSError, csv.Error) as problem:
@@ -57,7 +58,8 @@ def write_labels(path: str, place: str, variants: Sequence[Mapping[str, Any]]) -
 
     A text that says left or right is not true of a mirrored picture, so such a variant does not get it.
     """
-    columns, rows = read_table(path)
+    problems = Problems()
+    columns, rows = read_table(path, problems)
     by_source: dict[str, list[Mapping[str, Any]]] = {}
     for variant in variants:
         by_source.setdefault(str(variant["source"]), []).append(variant)
@@ -82,7 +84,7 @@ def write_labels(path: str, place: str, variants: Sequence[Mapping[str, Any]]) -
         write_whole(place, written.getvalue().encode("utf-8", "surrogateescape"))
     except OSError as problem:
         raise StorageError(f"{place} cannot be written: {problem.strerror or problem}.") from problem
-    return n, list(_notes(unknown, mirrored))
+    return n, [*problems.notes(path), *_notes(unknown, mirrored)]
 
 
 def _is_mirrored(kind: str) -> bool:

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from clipsearch.describe.statements import read_question
 from clipsearch.embed.base import Encoder
 from clipsearch.errors import InputError, SourceNotFoundError
 from clipsearch.evaluation.intervals import Share, grouped_share
 from clipsearch.flows.ask import Asker
 from clipsearch.flows.captions import ImagePlaces
 from clipsearch.flows.tagger import widened
+from clipsearch.scan.captions import Problems
+from clipsearch.scan.csv_rows import read_rows
 from clipsearch.store import Snapshot
 
 NONE = "none of these"
@@ -40,6 +43,7 @@ class AnswerAccuracy:
         withheld_there: of those whose true answer is a choice: the share that got none.
         withheld_absent: of those whose true answer is "none of these": the share that got none.
         impossible: questions whose true answer is neither a choice nor "none of these".
+        notes: lines that were left out, and why.
     """
 
     questions: int
@@ -53,6 +57,7 @@ class AnswerAccuracy:
     withheld_there: Share | None = None
     withheld_absent: Share | None = None
     impossible: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -96,17 +101,19 @@ class _Answered:
 def evaluate_answers(snapshot: Snapshot, encoder: Encoder, path: str | os.PathLike[str]) -> AnswerAccuracy:
     """Measure answers on a CSV with the columns image, question, choices (with | between) and answer.
 
-    The true answer may be "none of these".
+    The true answer may be "none of these". Lines whose question cannot be asked are left out and named.
 
     Raises:
         InputError: it has no such columns, or no row can be used.
     """
-    groups, missing = _questions(snapshot, path)
+    problems = Problems()
+    groups, missing = _questions(snapshot, path, problems)
+    notes = problems.notes(os.fspath(path))
     if not groups:
-        raise InputError(f"{path} has no question about a picture of this collection.")
+        raise InputError("\n".join((f"{path} has no question about a picture of this collection.", *notes)))
     found = _Answered()
     for (question, choices), asked in groups.items():
-        found.add(Asker(snapshot, encoder, question, choices.split("|") if choices else None), snapshot, asked)
+        found.add(Asker(snapshot, encoder, question, _choices(choices)), snapshot, asked)
     withheld = [not given for given in found.given]
     all_ = [True] * len(withheld)
     right = found.share(found.right, all_)
@@ -124,40 +131,67 @@ def evaluate_answers(snapshot: Snapshot, encoder: Encoder, path: str | os.PathLi
         withheld_there=found.share(withheld, found.there),
         withheld_absent=found.share(withheld, [not one for one in found.there]),
         impossible=found.impossible,
+        notes=notes,
     )
 
 
 Groups = dict[tuple[str, str], list[tuple[int, str]]]
 
 
-def _questions(snapshot: Snapshot, path: str | os.PathLike[str]) -> tuple[Groups, int]:
+def _questions(snapshot: Snapshot, path: str | os.PathLike[str], problems: Problems) -> tuple[Groups, int]:
     """Return (question, choices) → pictures' row ids and true answers, and how many pictures are not there."""
     places = ImagePlaces.of(snapshot)
     beside = os.path.dirname(os.path.abspath(os.fsencode(path)))
     folders = [*(snapshot.root_path(root.id) for root in snapshot.manifest.roots), beside]
     groups: Groups = {}
     missing = 0
-    for row in _read_answers(path):
+    for row in _read_answers(path, problems):
         id_ = places.find(os.fsencode(row["image"]), folders)
         if id_ is None:
             missing += 1
         else:
-            groups.setdefault((row["question"], row["choices"] or ""), []).append((id_, row["answer"].strip()))
+            groups.setdefault((row["question"], row["choices"]), []).append((id_, row["answer"].strip()))
     return groups, missing
 
 
-def _read_answers(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+def _choices(written: str) -> list[str] | None:
+    return written.split("|") if written else None
+
+
+def _cannot_ask(question: str, choices: str) -> str | None:
+    """Say why a question cannot be asked; None where it can."""
+    try:
+        read_question(question, _choices(choices))
+    except InputError as problem:
+        return str(problem).splitlines()[0].split(". ")[0].rstrip(".")[:120]
+    return None
+
+
+def _read_answers(path: str | os.PathLike[str], problems: Problems) -> list[dict[str, str]]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = {"image", "question", "choices", "answer"} - set(reader.fieldnames or [])
+            columns, rows = read_rows(file, problems.add)
+            lacking = {"image", "question", "choices", "answer"} - set(columns)
             if lacking:
                 raise InputError(
                     f"{path} has no column {', '.join(sorted(lacking))}.\n"
                     "The first line is: image,question,choices,answer; choices have | between, and none for yes or no."
                 )
-            return [row for row in reader if row["image"] and row["question"] and row["answer"]]
+            known: dict[tuple[str, str], str | None] = {}
+            return [row for line, row in rows if _is_usable(line, row, known, problems)]
     except FileNotFoundError as problem:
         raise SourceNotFoundError(f"There is no file of questions {path}.") from problem
     except (OSError, csv.Error) as problem:
         raise InputError(f"{path} cannot be read as a CSV of questions: {problem}.") from problem
+
+
+def _is_usable(line: int, row: dict[str, str], known: dict[tuple[str, str], str | None], problems: Problems) -> bool:
+    """Say whether a line can be asked; ``known`` keeps what is wrong with a question, which many lines may share."""
+    lacking = next((name for name in ("image", "question", "answer") if not row[name].strip()), None)
+    asked = row["question"], row["choices"]
+    if lacking is None and asked not in known:
+        known[asked] = _cannot_ask(*asked)
+    wrong = known[asked] if lacking is None else f"no {lacking} in it"
+    if wrong is not None:
+        problems.add(f"line {line} ({wrong})")
+    return wrong is None

@@ -9,7 +9,7 @@ them that was found and is not true is wrong; pairs with a picture that the file
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +21,8 @@ from clipsearch.flows.alike import Alike, Limits
 from clipsearch.flows.captions import ImagePlaces
 from clipsearch.flows.duplicates import DuplicateReport, find_duplicates
 from clipsearch.flows.progress import Progress
+from clipsearch.scan.captions import Problems
+from clipsearch.scan.csv_rows import read_rows
 from clipsearch.store import Snapshot
 from clipsearch.types import Ints, display_path
 
@@ -120,6 +122,7 @@ class _Truth:
     missing: dict[str, None] = field(default_factory=dict)
     own: dict[str, None] = field(default_factory=dict)
     lines: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def evaluate_duplicates(snapshot: Snapshot, path: str | os.PathLike[str], find: Finder) -> DuplicateAccuracy:
@@ -205,7 +208,8 @@ def _read(snapshot: Snapshot, path: str | os.PathLike[str]) -> _Truth:
             truth.names.setdefault(id_, name)
         return id_
 
-    for row, line in _rows(path):
+    problems = Problems()
+    for line, row in _rows(path, problems):
         image, other = ((row[name] or "").strip() for name in ("image", "duplicate_of"))
         if not image:
             continue
@@ -216,6 +220,7 @@ def _read(snapshot: Snapshot, path: str | os.PathLike[str]) -> _Truth:
             truth.own.setdefault(image)
         elif len(ids) == 2 and ids[0] is not None and ids[1] is not None:
             truth.links.append((level, (ids[0], ids[1])))
+    truth.notes = problems.notes(os.fspath(path))
     return truth
 
 
@@ -231,18 +236,18 @@ def _level(path: str | os.PathLike[str], line: int, word: str | None) -> int:
     return CLASSES.index(_WORDS[word])
 
 
-def _rows(path: str | os.PathLike[str]) -> list[tuple[Mapping[str, str | None], int]]:
-    """Return the lines of a CSV with their numbers."""
+def _rows(path: str | os.PathLike[str], problems: Problems) -> list[tuple[int, dict[str, str]]]:
+    """Return the lines of a CSV with their numbers; what stands behind the image may be left out."""
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = _COLUMNS - set(reader.fieldnames or [])
+            columns, rows = read_rows(file, problems.add, least=1)
+            lacking = _COLUMNS - set(columns)
             if lacking:
                 raise InputError(
                     f"{path} has no column {', '.join(sorted(lacking))}.\n"
                     "The first line is: image,duplicate_of,class; class may be left out."
                 )
-            return [(row, reader.line_num) for row in reader]
+            return list(rows)
     except FileNotFoundError as problem:
         raise SourceNotFoundError(
             f"There is no file of duplicates {path}. Give a CSV: image,duplicate_of,class"
@@ -261,7 +266,7 @@ def _nothing_usable(path: str | os.PathLike[str], truth: _Truth) -> str:
 
 
 def _notes(truth: _Truth) -> tuple[str, ...]:
-    notes = []
+    notes = list(truth.notes)
     if truth.missing:
         n = len(truth.missing)
         what = "picture that the file names is" if n == 1 else "pictures that the file names are"

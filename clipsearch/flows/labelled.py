@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from clipsearch.errors import InputError, SourceNotFoundError
 from clipsearch.flows.captions import ImagePlaces
 from clipsearch.present.text import count
+from clipsearch.scan.captions import Problems
+from clipsearch.scan.csv_rows import read_rows
 from clipsearch.scan.names import is_image_name
 from clipsearch.store import Snapshot
 from clipsearch.types import Ints, display_path
@@ -34,14 +36,16 @@ class Labelled:
     notes: tuple[str, ...] = ()
 
 
-def read_labelled(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+def read_labelled(path: str | os.PathLike[str], problems: Problems | None = None) -> list[tuple[str, str]]:
     """Return (image, label) pairs of a CSV with these columns, or of a folder with a subfolder for each label.
+
+    ``problems`` is told of lines that are broken, which are left out.
 
     Raises:
         SourceNotFoundError: there is no such file or folder.
         InputError: it has no such columns, or no pair.
     """
-    pairs = _of_folder(path) if os.path.isdir(path) else _of_table(path)
+    pairs = _of_folder(path) if os.path.isdir(path) else _of_table(path, problems or Problems())
     if not pairs and os.path.isdir(path):
         raise InputError(f"No subfolder of {path} has a picture; the names of the subfolders are the labels.")
     if not pairs:
@@ -49,15 +53,14 @@ def read_labelled(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _of_table(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+def _of_table(path: str | os.PathLike[str], problems: Problems) -> list[tuple[str, str]]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
+            columns, rows = read_rows(file, problems.add)
             if not {"image", "label"} <= set(columns):
                 shown = ", ".join(columns)[:100] or "none"
                 raise InputError(f"{path} has no columns image and label, but {shown}.\nThe first line must name them.")
-            return [(row["image"], row["label"].strip()) for row in reader if row["image"] and row["label"]]
+            return [(row["image"], row["label"].strip()) for _, row in rows if row["image"] and row["label"]]
     except FileNotFoundError as problem:
         raise SourceNotFoundError(f"There is no file of true labels {path}. Give a CSV: image,label") from problem
     except (OSError, csv.Error) as problem:
@@ -90,7 +93,8 @@ def find_labelled(
         InputError: no pair can be used.
     """
     is_file = isinstance(truth, str | os.PathLike)
-    pairs = read_labelled(truth) if is_file else list(truth)
+    problems = Problems()
+    pairs = read_labelled(truth, problems) if is_file else list(truth)
     beside = os.path.dirname(os.path.abspath(os.fsencode(truth))) if is_file else os.fsencode(os.getcwd())
     places = ImagePlaces.of(snapshot)
     folders = [*(snapshot.root_path(root.id) for root in snapshot.manifest.roots), beside]
@@ -114,7 +118,7 @@ def find_labelled(
             f"No true {what} ({_few(strange)}) is among those asked about ({_few(list(names))}).\n"
             f"Write each {what} the same in both; capitals do not matter."
         )
-    notes = []
+    notes = list(problems.notes(os.fspath(truth))) if is_file else []
     if missing:
         some = count(len(missing), "picture")
         verb = "is" if len(missing) == 1 else "are"

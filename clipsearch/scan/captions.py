@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipsearch.errors import InputError, SourceNotFoundError
+from clipsearch.scan.csv_rows import read_rows
 
 IMAGE = ("image", "file_name", "filename", "image_path", "path", "file", "img")
 CAPTION = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title", "raw")
@@ -119,11 +120,13 @@ def _clean(text: str) -> str:
 
 def _read_csv(path: str, problems: Problems) -> Iterator[Said]:
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.lower().endswith(".tsv") else ",")
-        image, caption = _columns(reader.fieldnames or [], path)
-        for row in reader:
-            if row[caption]:
+        columns, rows = read_rows(file, problems.add, "\t" if path.lower().endswith(".tsv") else ",")
+        image, caption = _columns(columns, path)
+        for line, row in rows:
+            if row[caption].strip():
                 yield Said(row[image] if image is not None else None, row[caption])
+            else:
+                problems.add(f"line {line} (no caption in it)")
 
 
 def _columns(columns: Iterable[str], path: str) -> tuple[str | None, str]:

@@ -40,14 +40,24 @@ class TableSource(ListSource):
 
 
 def read_csv(place: bytes, shown: str, column: str | None) -> Iterator[bytes]:
-    """Yield the cells of the column of paths; bytes that are not UTF-8 come through unchanged."""
+    """Yield the cells of the column of paths; bytes that are not UTF-8 come through unchanged.
+
+    Raises:
+        ValueError: a line is broken: a quote that is not closed would hide the pictures of the lines behind it, and
+            what a source names no more is taken out.
+    """
     with open(place, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file)
-        names = next(rows, [])
-        position = names.index(find_column(names, column, shown))
-        for row in rows:
-            if position < len(row):
-                yield row[position].encode("utf-8", "surrogateescape")
+        rows, line = csv.reader(file, strict=True), 1
+        try:
+            names = next(rows, [])
+            position = names.index(find_column(names, column, shown))
+            line = rows.line_num + 1
+            for row in rows:
+                if position < len(row):
+                    yield row[position].encode("utf-8", "surrogateescape")
+                line = rows.line_num + 1
+        except csv.Error as problem:
+            raise ValueError(f"line {line} is broken, perhaps by a quote that is not closed ({problem})") from problem
 
 
 def read_parquet(place: bytes, shown: str, column: str | None) -> Iterator[bytes]:

@@ -4,6 +4,8 @@ import json
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support import make_photo
 
@@ -23,8 +25,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").write_text("\n \n")
     rows = [json.dumps({"image": f"{n}.jpg", "caption": f"number {n}"}) for n in range(1, 501)]
     (tmp_path / "broken.json").write_text("[" + ",\n".join([*rows[:316], rows[316][:-3], *rows[317:]]) + "]")
-    long = f'317.jpg,"{"x" * 200_000}"'  # longer than csv takes
-    (tmp_path / "broken.csv").write_text("image,caption\n" + "1.jpg,a dog\n" * 315 + long + "\n2.jpg,a cat\n")
+    (tmp_path / "broken.csv").write_text('image,caption\n1.jpg,"a dog\n2.jpg,"a cat\n')  # no line is whole
     (tmp_path / "none").mkdir()
     np.save(tmp_path / "flat.npy", np.zeros(12, np.float32))
     return tmp_path
@@ -57,7 +58,13 @@ def test_what_was_there_before_stays(cli, place):
 
 def test_pictures_that_were_stored_stay_where_the_captions_fail(cli, place):
     make_photo(place / "photos" / "a.png", (1, 2, 3))
-    arguments = ("index", "photos", "--captions", "broken.csv", "-i", "./new", "--model", "hashing")
+    rows = pa.table({"caption": [f"number {n}" for n in range(20_000)]})
+    pq.write_table(rows, place / "late.parquet", row_group_size=10_000, compression="none", use_dictionary=False)
+    part = pq.read_metadata(place / "late.parquet").row_group(1).column(0).data_page_offset
+    with open(place / "late.parquet", "r+b") as file:  # its beginning can be read
+        file.seek(part)
+        file.write(b"\xff" * 64)
+    arguments = ("index", "photos", "--captions", "late.parquet", "-i", "./new", "--model", "hashing")
     assert cli(*arguments).code == 2
     with clipsearch.open(place / "new") as collection:
         assert collection.status().images == 1

@@ -179,6 +179,25 @@ def test_answers_captions_and_tags_are_measured(world, tmp_path):
     found = world.evaluate_answers(tmp_path / "q.csv")
     assert found.questions == 60 and found.first.n == found.withheld_there.n == 40 and found.withheld_absent.n == 20
     assert found.withheld_absent.value >= 0.8 and found.right.n == 60
+    assert found.notes == ()
+    bad = [
+        f"{rows[0]},what is it?,a|A,a",
+        f"{rows[0]},what is it?,,a",
+        f'{rows[0]},"what is it?,a|b,a',
+        f"{rows[0]},q?",
+    ]
+    (tmp_path / "q.csv").write_text("image,question,choices,answer\n" + "\n".join([*lines, *bad, *without]))
+    again = world.evaluate_answers(tmp_path / "q.csv")
+    assert again.right == found.right and again.questions == 60
+    (note,) = again.notes
+    assert "line 42 (The choice 'A' stands there twice" in note and "line 43 ('what is it?' is an open quest" in note
+    assert "line 44 (a quote in it is not closed)" in note and "and 1 more" in note
+    (tmp_path / "q.csv").write_text(f"image,question,choices,answer\n{bad[0]}\n")
+    with pytest.raises(InputError, match=r"line 2 \(The choice 'A' stands there twice"):
+        world.evaluate_answers(tmp_path / "q.csv")
+    (tmp_path / "l.csv").write_text("image,label\n" + "\n".join(f"{p},concept{p[:2]}" for p in rows) + '\na.png,"b\n')
+    labels = world.evaluate_labels(tmp_path / "l.csv")
+    assert labels.pictures == 40 and "line 42 (a quote in it is not closed)" in labels.notes[0]
     (tmp_path / "r.csv").write_text("image,caption\n" + "\n".join(f"{p},concept{p[:2]} in the open" for p in rows))
     (tmp_path / "bank.txt").write_text("concept02 in the open\nconcept05 in the open\nconcept09 elsewhere\n")
     scores = world.evaluate_descriptions(tmp_path / "r.csv", tmp_path / "bank.txt")

@@ -94,6 +94,14 @@ def test_all_pairs_of_a_true_file_are_found_in_their_class(measured):
     assert (report.source, report.images, report.judged, report.missing) == ("truth", 17, 7, 0)
 
 
+def test_a_broken_line_of_the_file_is_left_out_and_named(measured):
+    first, *others = TRUTH.splitlines()
+    report = measured("\n".join([first, 'copy0.png,"scene0.png', "a.png,b.png,burst,c", *others, "scene7.png"]))
+    assert counts(report) == counts(measured(TRUTH))
+    (note,) = report.notes
+    assert "line 2 (a quote in it is not closed); line 3 (4 fields, where the first line has 3). Every" in note
+
+
 def test_lines_that_are_wrong_lower_recall_by_what_they_are_and_precision_not_at_all(measured):
     report = measured(WRONG)
     assert counts(report) == {"same bytes": (1, 1), "same picture": (4, 3), "burst": (2, 1), "total": (7, 5)}

@@ -230,3 +230,10 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path, name):
 def test_a_path_with_a_nul_in_a_table_is_a_skip(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"path\na\0b.jpg\n")
     assert outcomes(open_source(tmp_path / "t.csv")) == [(b"a\0b.jpg", "vanished")]
+
+
+@pytest.mark.parametrize("broken", ['"b.jpg', '"b.jpg"x', '"b.jpg\n"c.jpg"'])
+def test_a_broken_line_of_a_table_refuses_it_whole_so_that_no_picture_is_taken_for_gone(tmp_path, broken):
+    (tmp_path / "t.csv").write_text(f'path,width\na.jpg,1\n{broken},2\nd.jpg,3\n"e.jpg",4\n')
+    with pytest.raises(SourceNotFoundError, match="line 3 is broken"):
+        open_source(tmp_path / "t.csv")
