@@ -1,8 +1,6 @@
 """``clipsearch index --embeddings``: take ready embeddings into a collection."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,8 +42,9 @@ def run_import(
         wanted: options of the approximate index.
         settings: the other options of ``clipsearch index``.
     """
+    import clipsearch
     from clipsearch.cli.index import check_report, say_skips
-    from clipsearch.cli.place import to_make
+    from clipsearch.cli.place import opened_or_made, to_make
     from clipsearch.cli.summary import columns_summary, import_summary
     from clipsearch.scan.embeddings import open_embeddings
 
@@ -57,7 +56,11 @@ def run_import(
     opened = open_embeddings(source, column=settings["column"], allow_gaps=settings["allow_gaps"])
     index, home = place
     path = to_make(index, home) if index is not None else os.path.join(home, opened.name)
-    with _open_or_create(path, model, opened.dim, how) as collection:
+    with opened_or_made(
+        path,
+        lambda: clipsearch.open(path, **how),
+        lambda: (clipsearch.create(path, model, dim=opened.dim, **how), True),
+    ) as collection:
         done = _run(console, collection, source, {**settings, "model": model})
         say_skips(console, done, settings["report"], "row")
         console.note(import_summary(done, path))
@@ -65,22 +68,6 @@ def run_import(
             console.note(f"  {columns_summary(done.columns)}")
         build(console, collection, wanted, wait=settings["wait"])
     return len(done.skips)
-
-
-@contextmanager
-def _open_or_create(path: str, model: str | None, dim: int, how: dict[str, str]) -> "Iterator[Collection]":
-    """Open the collection at a path, or make it; one that was made goes if the block fails with nothing stored."""
-    import clipsearch
-    from clipsearch.cli.place import first_missing, undone_on_failure
-    from clipsearch.errors import CollectionNotFoundError
-
-    missing, is_new = first_missing(path), False
-    try:
-        collection = clipsearch.open(path, **how)
-    except CollectionNotFoundError:
-        collection, is_new = clipsearch.create(path, model, dim=dim, **how), True
-    with undone_on_failure(path, missing) if is_new else nullcontext(), collection:
-        yield collection
 
 
 def _run(console: Console, collection: "Collection", source: str, settings: dict[str, Any]) -> Any:

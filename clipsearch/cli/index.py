@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -269,23 +269,20 @@ def place_of_run(source: str, index: str | None, home: str, column: str | None, 
     return to_make(index, home) if index is not None else os.path.join(home, f"{name}{suffix}")
 
 
-@contextmanager
-def open_or_create(console: Console, path: str, model: str | None, how: dict[str, str]) -> "Iterator[Collection]":
+def open_or_create(
+    console: Console, path: str, model: str | None, how: dict[str, str]
+) -> "AbstractContextManager[Collection]":
     """Open the collection at a path, or make it; one that was made goes if the block fails with nothing stored."""
     import clipsearch
-    from clipsearch.cli.place import first_missing, undone_on_failure
-    from clipsearch.errors import CollectionNotFoundError
+    from clipsearch.cli.place import opened_or_made
 
-    missing, is_new = first_missing(path), False
-    try:
+    def opened() -> "Collection":
         collection = clipsearch.open(path, **how)
-    except CollectionNotFoundError:  # or only the beginnings of one, that a kill left: create takes those up
-        collection, is_new = _create(console, path, model, how)
-    else:
         if model is not None:
             _check_model(collection, path, model)
-    with undone_on_failure(path, missing) if is_new else nullcontext(), collection:
-        yield collection
+        return collection
+
+    return opened_or_made(path, opened, lambda: _create(console, path, model, how))
 
 
 def _create(console: Console, path: str, model: str | None, how: dict[str, Any]) -> "tuple[Collection, bool]":

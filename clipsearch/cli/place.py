@@ -5,12 +5,16 @@ is meant; where there are several, nothing is guessed.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from clipsearch.errors import CollectionNotFoundError, InputError
+
+if TYPE_CHECKING:
+    from clipsearch import Collection
 
 _LISTED = 12
 
@@ -87,6 +91,26 @@ def first_missing(path: str) -> str | None:
     while not os.path.lexists(here):
         missing, here = here, os.path.dirname(here)
     return missing
+
+
+@contextmanager
+def opened_or_made(
+    path: str, opened: "Callable[[], Collection]", made: "Callable[[], tuple[Collection, bool]]"
+) -> "Iterator[Collection]":
+    """Open a collection, or make it where there is none; one that was made goes if nothing comes to be stored.
+
+    Args:
+        path: of the collection.
+        opened: opens it.
+        made: makes it, and says whether it was not another process that did.
+    """
+    missing, is_new = first_missing(path), False
+    try:
+        collection = opened()
+    except CollectionNotFoundError:  # or only the beginnings of one, that a kill left: making takes those up
+        collection, is_new = made()
+    with undone_on_failure(path, missing) if is_new else nullcontext(), collection:
+        yield collection
 
 
 @contextmanager

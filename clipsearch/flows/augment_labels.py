@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clipsearch.augment.images import parse_kind
-from clipsearch.errors import InputError, SourceNotFoundError, StorageError
+from clipsearch.errors import InputError, StorageError
 from clipsearch.generate.cache import write_whole
 from clipsearch.scan.captions import Problems
-from clipsearch.scan.csv_rows import read_rows
+from clipsearch.scan.csv_rows import opened_csv, read_rows
 
 LABELS = "labels.csv"
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
@@ -26,16 +26,11 @@ def read_table(path: str, problems: Problems | None = None) -> Table:
         SourceNotFoundError: there is no such file.
         InputError: it is no CSV with a column image.
     """
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            columns, rows = read_rows(file, (problems or Problems()).add, least=1)
-            if "image" not in columns:
-                raise InputError(f"{path} has no column image in its first line: {', '.join(columns)[:100] or 'none'}.")
-            return columns, [row for _, row in rows]
-    except FileNotFoundError as problem:
-        raise SourceNotFoundError(f"There is no table {path}. Give a CSV with a column image.") from problem
-    except (OSError, csv.Error) as problem:
-        raise InputError(f"{path} cannot be read as a CSV: {problem}.") from problem
+    with opened_csv(path, f"There is no table {path}. Give a CSV with a column image.", "a CSV") as file:
+        columns, rows = read_rows(file, (problems or Problems()).add, least=1)
+        if "image" not in columns:
+            raise InputError(f"{path} has no column image in its first line: {', '.join(columns)[:100] or 'none'}.")
+        return columns, [row for _, row in rows]
 
 
 def captions_of(path: str) -> dict[str, str]:

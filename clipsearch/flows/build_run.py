@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 
@@ -131,8 +132,9 @@ def _number(path: str) -> int | None:
         return None
 
 
+@cache
 def measured_flops() -> float:
-    """Return the floating point operations a second of a matrix product here: a tenth of a second's look."""
+    """Return the floating point operations a second of a matrix product here: a tenth of a second's look, once."""
     x = np.ones((1024, 512), np.float32)
     np.dot(x, x.T)  # wakes the threads
     best = 0.0

@@ -5,7 +5,6 @@ the model's. *Right*: it is the answer that was given. *Withheld*: none was give
 the choices (a loss), once where it was not (as it should be).
 """
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ import numpy as np
 
 from clipsearch.describe.statements import read_question
 from clipsearch.embed.base import Encoder
-from clipsearch.errors import InputError, SourceNotFoundError
+from clipsearch.errors import InputError
 from clipsearch.evaluation.intervals import Share, grouped_share
 from clipsearch.flows.ask import Asker
 from clipsearch.flows.captions import ImagePlaces
 from clipsearch.flows.tagger import widened
 from clipsearch.scan.captions import Problems
-from clipsearch.scan.csv_rows import read_rows
+from clipsearch.scan.csv_rows import opened_csv, read_rows
 from clipsearch.store import Snapshot
 
 NONE = "none of these"
@@ -168,21 +167,16 @@ def _cannot_ask(question: str, choices: str) -> str | None:
 
 
 def _read_answers(path: str | os.PathLike[str], problems: Problems) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            columns, rows = read_rows(file, problems.add)
-            lacking = {"image", "question", "choices", "answer"} - set(columns)
-            if lacking:
-                raise InputError(
-                    f"{path} has no column {', '.join(sorted(lacking))}.\n"
-                    "The first line is: image,question,choices,answer; choices have | between, and none for yes or no."
-                )
-            known: dict[tuple[str, str], str | None] = {}
-            return [row for line, row in rows if _is_usable(line, row, known, problems)]
-    except FileNotFoundError as problem:
-        raise SourceNotFoundError(f"There is no file of questions {path}.") from problem
-    except (OSError, csv.Error) as problem:
-        raise InputError(f"{path} cannot be read as a CSV of questions: {problem}.") from problem
+    with opened_csv(path, f"There is no file of questions {path}.", "a CSV of questions") as file:
+        columns, rows = read_rows(file, problems.add)
+        lacking = {"image", "question", "choices", "answer"} - set(columns)
+        if lacking:
+            raise InputError(
+                f"{path} has no column {', '.join(sorted(lacking))}.\n"
+                "The first line is: image,question,choices,answer; choices have | between, and none for yes or no."
+            )
+        known: dict[tuple[str, str], str | None] = {}
+        return [row for line, row in rows if _is_usable(line, row, known, problems)]
 
 
 def _is_usable(line: int, row: dict[str, str], known: dict[tuple[str, str], str | None], problems: Problems) -> bool:

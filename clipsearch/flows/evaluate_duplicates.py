@@ -7,28 +7,28 @@ them that was found and is not true is wrong; pairs with a picture that the file
 ``plant_duplicates.py`` measures without a file.
 """
 
-import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clipsearch.errors import InputError, SourceNotFoundError
+from clipsearch.errors import InputError
 from clipsearch.evaluation.intervals import Share
 from clipsearch.evaluation.pairing import Link, compare, examples_of_wrong, nested
 from clipsearch.flows.alike import Alike, Limits
 from clipsearch.flows.captions import ImagePlaces
 from clipsearch.flows.duplicates import DuplicateReport, find_duplicates
+from clipsearch.flows.labelled import few
 from clipsearch.flows.progress import Progress
 from clipsearch.scan.captions import Problems
-from clipsearch.scan.csv_rows import read_rows
+from clipsearch.scan.csv_rows import opened_csv, read_rows
 from clipsearch.store import Snapshot
-from clipsearch.types import Ints, display_path
+from clipsearch.types import Ints
 
 CLASSES = tuple(Alike)  # the strictest first
 NOT_GIVEN = "no class given"
-EXAMPLES = 3  # names that a report gives
+EXAMPLES = 3  # wrong pairs that a report gives
 _WORDS = {word: kind for kind in Alike for word in (str(kind), str(kind).split()[-1])}  # "same bytes", "bytes"
 _COLUMNS = {"image", "duplicate_of"}
 
@@ -189,12 +189,6 @@ def by_class(counts: Ints) -> dict[str, int]:
     return {str(kind): int(n) for kind, n in zip(CLASSES, counts, strict=True)}
 
 
-def few(names: Sequence[str]) -> str:
-    """Return the first names in one line, and how many more there are."""
-    shown = ", ".join(display_path(os.fsencode(name)) for name in names[:EXAMPLES])
-    return shown + (f" and {len(names) - EXAMPLES:,} more" if len(names) > EXAMPLES else "")
-
-
 def _read(snapshot: Snapshot, path: str | os.PathLike[str]) -> _Truth:
     places, truth = ImagePlaces.of(snapshot), _Truth()
     beside = os.path.dirname(os.path.abspath(os.fsencode(path)))
@@ -238,22 +232,16 @@ def _level(path: str | os.PathLike[str], line: int, word: str | None) -> int:
 
 def _rows(path: str | os.PathLike[str], problems: Problems) -> list[tuple[int, dict[str, str]]]:
     """Return the lines of a CSV with their numbers; what stands behind the image may be left out."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            columns, rows = read_rows(file, problems.add, least=1)
-            lacking = _COLUMNS - set(columns)
-            if lacking:
-                raise InputError(
-                    f"{path} has no column {', '.join(sorted(lacking))}.\n"
-                    "The first line is: image,duplicate_of,class; class may be left out."
-                )
-            return list(rows)
-    except FileNotFoundError as problem:
-        raise SourceNotFoundError(
-            f"There is no file of duplicates {path}. Give a CSV: image,duplicate_of,class"
-        ) from problem
-    except (OSError, csv.Error) as problem:
-        raise InputError(f"{path} cannot be read as a CSV of duplicates: {problem}.") from problem
+    missing = f"There is no file of duplicates {path}. Give a CSV: image,duplicate_of,class"
+    with opened_csv(path, missing, "a CSV of duplicates") as file:
+        columns, rows = read_rows(file, problems.add, least=1)
+        lacking = _COLUMNS - set(columns)
+        if lacking:
+            raise InputError(
+                f"{path} has no column {', '.join(sorted(lacking))}.\n"
+                "The first line is: image,duplicate_of,class; class may be left out."
+            )
+        return list(rows)
 
 
 def _nothing_usable(path: str | os.PathLike[str], truth: _Truth) -> str:

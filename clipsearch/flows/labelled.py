@@ -1,6 +1,5 @@
 """True labels: a CSV of image and label, or a folder whose subfolders are the labels."""
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.errors import InputError, SourceNotFoundError
+from clipsearch.errors import InputError
 from clipsearch.flows.captions import ImagePlaces
 from clipsearch.present.text import count
 from clipsearch.scan.captions import Problems
-from clipsearch.scan.csv_rows import read_rows
+from clipsearch.scan.csv_rows import opened_csv, read_rows
 from clipsearch.scan.names import is_image_name
 from clipsearch.store import Snapshot
 from clipsearch.types import Ints, display_path
@@ -54,17 +53,13 @@ def read_labelled(path: str | os.PathLike[str], problems: Problems | None = None
 
 
 def _of_table(path: str | os.PathLike[str], problems: Problems) -> list[tuple[str, str]]:
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            columns, rows = read_rows(file, problems.add)
-            if not {"image", "label"} <= set(columns):
-                shown = ", ".join(columns)[:100] or "none"
-                raise InputError(f"{path} has no columns image and label, but {shown}.\nThe first line must name them.")
-            return [(row["image"], row["label"].strip()) for _, row in rows if row["image"] and row["label"]]
-    except FileNotFoundError as problem:
-        raise SourceNotFoundError(f"There is no file of true labels {path}. Give a CSV: image,label") from problem
-    except (OSError, csv.Error) as problem:
-        raise InputError(f"{path} cannot be read as a CSV of labels: {problem}.") from problem
+    missing = f"There is no file of true labels {path}. Give a CSV: image,label"
+    with opened_csv(path, missing, "a CSV of labels") as file:
+        columns, rows = read_rows(file, problems.add)
+        if not {"image", "label"} <= set(columns):
+            shown = ", ".join(columns)[:100] or "none"
+            raise InputError(f"{path} has no columns image and label, but {shown}.\nThe first line must name them.")
+        return [(row["image"], row["label"].strip()) for _, row in rows if row["image"] and row["label"]]
 
 
 def _of_folder(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
@@ -110,24 +105,25 @@ def find_labelled(
             known[np.searchsorted(ids, id_), at] = True
     if not len(ids):
         raise InputError(
-            f"Of {count(len(found), 'picture')} with a true {what} none is in this collection ({_few(missing)}).\n"
+            f"Of {count(len(found), 'picture')} with a true {what} none is in this collection ({few(missing)}).\n"
             "Give paths relative to the indexed folder, or absolute ones."
         )
     if not known.any():
         raise InputError(
-            f"No true {what} ({_few(strange)}) is among those asked about ({_few(list(names))}).\n"
+            f"No true {what} ({few(strange)}) is among those asked about ({few(list(names))}).\n"
             f"Write each {what} the same in both; capitals do not matter."
         )
     notes = list(problems.notes(os.fspath(truth))) if is_file else []
     if missing:
         some = count(len(missing), "picture")
         verb = "is" if len(missing) == 1 else "are"
-        notes.append(f"{some} with a true {what} {verb} not in the collection: {_few(missing)}.")
+        notes.append(f"{some} with a true {what} {verb} not in the collection: {few(missing)}.")
     if strange:
-        notes.append(f"True {what}s that were not asked about, so that they count as none: {_few(strange)}.")
+        notes.append(f"True {what}s that were not asked about, so that they count as none: {few(strange)}.")
     return Labelled(ids, known, tuple(notes))
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """Return the first names in one line, and how many more there are."""
     shown = ", ".join(display_path(os.fsencode(name)) for name in names[:NAMED])
     return shown + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")

@@ -30,11 +30,11 @@ from clipsearch.flows.evaluate_duplicates import (
     DuplicateRow,
     Finder,
     by_class,
-    few,
     links_of,
 )
 from clipsearch.flows.hits import image_path
 from clipsearch.flows.ingest import ingest
+from clipsearch.flows.labelled import few
 from clipsearch.flows.planted_copies import KINDS, Planted, found_again, write_copies
 from clipsearch.flows.progress import Progress
 from clipsearch.store import Snapshot, overlay

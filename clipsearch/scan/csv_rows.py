@@ -6,9 +6,13 @@ and reading goes on with the line after its first. A quoted field with line ends
 """
 
 import csv
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
+
+from clipsearch.errors import InputError, SourceNotFoundError
 
 MAX_LINES = 1_000  # of one record: what is longer is taken for a quote that nobody closed
 Rows = Iterator[tuple[int, dict[str, str]]]
@@ -38,6 +42,28 @@ class _Lines:
         self._again.extendleft(reversed(self.taken[n:]))
         self.first += n
         self.taken = []
+
+
+@contextmanager
+def opened_csv(path: str | os.PathLike[str], missing: str, what: str) -> Iterator[TextIO]:
+    """Open a CSV file; bytes that are not UTF-8 come through unchanged.
+
+    Args:
+        path: the file.
+        missing: what to say where there is none.
+        what: what it should be, such as "a CSV of labels".
+
+    Raises:
+        SourceNotFoundError: there is no such file.
+        InputError: it cannot be read, or its first line is broken.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            yield file
+    except FileNotFoundError as problem:
+        raise SourceNotFoundError(missing) from problem
+    except (OSError, csv.Error) as problem:
+        raise InputError(f"{path} cannot be read as {what}: {problem}.") from problem
 
 
 def read_rows(
